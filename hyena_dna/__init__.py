@@ -1,0 +1,58 @@
+"""A long-context DNA language model: Hyena instead of attention, from a genome file to answers.
+
+The public names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyena_dna.errors import InputError
+    from hyena_dna.genome.interval import Interval
+    from hyena_dna.genome.reads import AlignedReads
+    from hyena_dna.genome.reference import Reference
+    from hyena_dna.model.checkpoint import load_model, save_model
+    from hyena_dna.model.config import HyenaConfig
+    from hyena_dna.model.model import HyenaDNA
+    from hyena_dna.tokenizer import Tokenizer
+
+__all__ = [
+    "AlignedReads",
+    "HyenaConfig",
+    "HyenaDNA",
+    "InputError",
+    "Interval",
+    "Reference",
+    "Tokenizer",
+    "__version__",
+    "load_model",
+    "save_model",
+]
+
+_HOMES = {
+    "AlignedReads": "genome.reads",
+    "HyenaConfig": "model.config",
+    "HyenaDNA": "model.model",
+    "InputError": "errors",
+    "Interval": "genome.interval",
+    "Reference": "genome.reference",
+    "Tokenizer": "tokenizer",
+    "load_model": "model.checkpoint",
+    "save_model": "model.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hyena-dna")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hyena_dna' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hyena_dna.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Which windows, which labels, which batches. No model below this folder."""

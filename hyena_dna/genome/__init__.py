@@ -1,0 +1,1 @@
+"""Coordinates and files: intervals, references, reads, regions. No torch below this folder."""

@@ -1,0 +1,1 @@
+"""The architecture: filters, mixers, blocks, backbone, heads, and model files."""

@@ -1,0 +1,124 @@
+"""The implicit long filters: h(t) = window(t) * network(positional features of t)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.workspace import rows_per_chunk
+
+__all__ = ["ImplicitFilter", "Sine", "decay_rates", "positional_features"]
+
+
+def positional_features(positions: torch.Tensor, max_length: int, emb_dim: int) -> torch.Tensor:
+    """Time, cosines and sines of absolute positions (HyenaDNA's complex exponential features).
+
+    Columns: t = n / (max_length - 1); cos(f w) for every band f; -sin(f w) for every band f, with
+    w = 2 pi n / max_length and (emb_dim - 1) / 2 bands spread evenly from 1e-4 to one less than their number.
+
+    Args:
+        positions: (length,), positions n in bp from the start of the filter. In float32 the features are rounded step
+            by step as the published tables are, which published weights were trained with.
+        max_length: the length that positions are normalised by.
+        emb_dim: number of features, odd.
+
+    Returns:
+        (length, emb_dim), in the dtype of `positions`.
+    """
+    bands = (emb_dim - 1) // 2
+    frequencies = torch.linspace(1e-4, bands - 1, bands, dtype=positions.dtype, device=positions.device)
+    phase = frequencies * (2 * math.pi * positions[:, None] / max_length)
+    return torch.cat([_time(positions, max_length)[:, None], phase.cos(), -phase.sin()], dim=1)
+
+
+def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Decay per unit of time of every filter channel's window, from slow to fast.
+
+    A channel falls to `modulation_target` at its share of max_length: evenly spaced rates between
+    -ln(target) / slow_decay and -ln(target) / fast_decay.
+
+    Returns:
+        (n_filters * d_model,), positive.
+    """
+    depth = -math.log(config.modulation_target)
+    slowest, fastest = depth / config.modulation_slow_decay, depth / config.modulation_fast_decay
+    return torch.linspace(slowest, fastest, config.n_filters * config.d_model, dtype=dtype, device=device)
+
+
+def _time(positions: torch.Tensor, max_length: int) -> torch.Tensor:
+    return positions / max(1, max_length - 1)
+
+
+class Sine(nn.Module):
+    """sin(freq * x) with a learned frequency per feature."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.freq = nn.Parameter(torch.empty(1, features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(rows, features) -> (rows, features)."""
+        return torch.sin(self.freq.to(x.dtype) * x)
+
+
+class ImplicitFilter(nn.Module):
+    """All long filters of one mixer, from a few thousand parameters at any length.
+
+    The network is a chain of linear layers with one shared sine between them. Positions, network and window are
+    float32 (float64 for float64 weights) under every autocast: at bfloat16 a million positions have fewer than two
+    thousand distinct values, and the filters come out wrong by 10-20 %.
+    """
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, channels = config.filter_order, config.n_filters * config.d_model
+        self.bias = nn.Parameter(torch.empty(channels))
+        # Children carry the names of published checkpoints: even numbers are linear layers, "1" is the shared sine.
+        self.implicit_filter = nn.ModuleDict({"0": nn.Linear(config.filter_emb_dim, width), "1": Sine(width)})
+        for layer in range(1, config.filter_num_inner_mlps + 1):
+            self.implicit_filter[str(2 * layer)] = nn.Linear(width, width)
+        self.implicit_filter[str(2 * config.filter_num_inner_mlps + 2)] = nn.Linear(width, channels, bias=False)
+
+    def forward(self, length: int) -> torch.Tensor:
+        """Evaluate the filters at positions 0 to length - 1.
+
+        Args:
+            length: number of positions, at most `max_length`.
+
+        Returns:
+            (n_filters, d_model, length).
+        """
+        device = self.bias.device
+        with torch.autocast(device.type, enabled=False):
+            if torch.is_grad_enabled():
+                kernel = self._evaluate(0, length)
+            else:
+                kernel = torch.empty(len(self.bias), length, dtype=self._dtype, device=device)
+                position_bytes = (2 * self.config.filter_order + 2 * len(self.bias)) * self._dtype.itemsize
+                count = rows_per_chunk(device, position_bytes)
+                for start in range(0, length, count):
+                    stop = min(start + count, length)
+                    kernel[:, start:stop] = self._evaluate(start, stop)
+        return kernel.view(self.config.n_filters, self.config.d_model, length)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.promote_types(self.bias.dtype, torch.float32)
+
+    def _evaluate(self, start: int, stop: int) -> torch.Tensor:
+        """(n_filters * d_model, stop - start)."""
+        config, dtype, device = self.config, self._dtype, self.bias.device
+        positions = torch.arange(start, stop, dtype=dtype, device=device)
+        *hidden, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
+        x = positional_features(positions, config.max_length, config.filter_emb_dim)
+        for layer in hidden:
+            x = self.implicit_filter["1"](F.linear(x, layer.weight.to(dtype), layer.bias.to(dtype)))
+        kernel = last.weight.to(dtype) @ x.T
+        rates = decay_rates(config, dtype=dtype, device=device)
+        window = torch.outer(-rates, _time(positions, config.max_length)).exp_().add_(config.modulation_shift)
+        return kernel * window

@@ -1,0 +1,32 @@
+"""The position-wise MLP of a block."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.workspace import map_rows, rows_per_chunk
+
+__all__ = ["Mlp"]
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x))), with the tanh approximation of GELU as published."""
+
+    def __init__(self, config: HyenaConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.d_model, config.d_inner)
+        self.fc2 = nn.Linear(config.d_inner, config.d_model)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, length, d_model) -> (batch, length, d_model); without autograd a chunk of positions at a time."""
+        if torch.is_grad_enabled():
+            return self._transform(x)
+        inner_bytes = 2 * self.fc1.out_features * x.element_size()
+        return map_rows(self._transform, x.flatten(0, 1), rows_per_chunk(x.device, inner_bytes)).view(x.shape)
+
+    def _transform(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return y

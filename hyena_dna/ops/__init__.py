@@ -1,0 +1,1 @@
+"""Operators: each fast version beside its slow definition."""

@@ -1,0 +1,1 @@
+"""Simulated genomes, variants and reads whose truth is known."""

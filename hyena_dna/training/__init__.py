@@ -1,0 +1,1 @@
+"""Training runs: configuration, optimiser, checkpoints, the loop."""

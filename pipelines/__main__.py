@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `hyena-dna`."""
+
+from pipelines.cli import main
+
+main()

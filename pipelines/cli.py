@@ -1,0 +1,118 @@
+"""The command line `hyena-dna`: finds commands, turns exceptions into exit codes.
+
+Exit codes: 0 done; 1 a bug or a run that failed; 2 bad input or usage; 3 done, but more was skipped than allowed;
+130 Ctrl-C; 143 SIGTERM. Errors are one line on stderr; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import rich_click as click
+
+from hyena_dna.errors import InputError, RunError, escape
+
+# In the order of a user's journey; the module of a command is its name with underscores.
+COMMANDS = ("simulate", "pretrain", "convert", "info", "doctor")
+
+VERSIONED = ("torch", "lightning", "pysam", "pyfaidx", "numpy")
+
+
+class _Commands(click.RichGroup):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"pipelines.{cmd_name.replace('-', '_')}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+def versions() -> list[tuple[str, str]]:
+    """Names and versions of the program, of what it rests on, and of Python; read without importing them."""
+    found = []
+    for name in ("hyena-dna", *VERSIONED):
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            found.append((name, "not installed"))
+    return [*found, ("python", sys.version.split()[0])]
+
+
+def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(", ".join(f"{name} {found}" for name, found in versions()))
+        ctx.exit()
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions,
+              help="Show the versions of the program and of what it rests on.")  # fmt: skip
+def cli() -> None:
+    """A long-context DNA language model, from a genome file to answers.
+
+    Coordinates are 0-based half-open in BED, tables and Python, 1-based in VCF and region strings. Results go to files
+    or stdout; progress and messages go to stderr. Research use only: not for clinical decisions.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        outcome = cli.main(list(arguments), prog_name="hyena-dna", standalone_mode=False)
+        # Output that a closed pipe refuses surfaces here rather than in the interpreter's exit handler.
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        # Looked up in the arguments, because errors of parsing need it too.
+        if "--debug" in arguments:
+            traceback.print_exc()
+        code, message = _judge(error)
+        if message:
+            click.echo(f"error: {message}", err=True)
+        return code
+
+
+def _judge(error: BaseException) -> tuple[int, str]:
+    """The exit code of an exception and what to say about it on one line."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return 2, ""
+    if isinstance(error, click.UsageError):
+        usage = f"see '{error.ctx.command_path} --help'" if error.ctx else "see --help"
+        return 2, f"{escape(error.format_message())} ({usage})"
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, RunError):
+        return 1, escape(error)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, BrokenPipeError):
+        # The reader went away; the interpreter must not try to flush into the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141, ""
+    if isinstance(error, MemoryError):
+        return 1, "out of memory (a smaller --batch-size or window needs less)"
+    return 1, f"{type(error).__name__}: {escape(error)} (this is a bug; --debug shows where)"
+
+
+if __name__ == "__main__":
+    main()

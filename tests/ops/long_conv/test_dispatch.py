@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from hyena_dna.ops.long_conv import long_conv
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(*shape, generator=generator) for shape in ((2, 3, 100), (3, 100), (3,)))  # type: ignore[return-value]
+
+
+def test_all_implementations_agree() -> None:
+    u, kernel, skip = inputs()
+    exact = long_conv(u, kernel, skip, impl="reference")
+    for precision in ("high", "fast"):
+        for impl in ("auto", "fft"):
+            y = long_conv(u, kernel, skip, impl=impl, precision=precision)
+            assert (y - exact).norm() / exact.norm() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"u": torch.randn(3, 100)}, "u is (batch, channels, length)"),
+        ({"u": torch.randn(2, 3, 0)}, "length at least 1"),
+        ({"kernel": torch.randn(3, 101)}, "kernel is (channels, length)"),
+        ({"skip": torch.randn(4)}, "skip is (channels,)"),
+        ({"u": torch.ones(2, 3, 100, dtype=torch.int64)}, "floating"),
+        ({"impl": "fftt"}, "impl is auto"),
+        ({"precision": "exact"}, "precision is high or fast"),
+    ],
+)
+def test_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None:
+    u, kernel, skip = inputs()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        long_conv(**({"u": u, "kernel": kernel, "skip": skip} | change))
