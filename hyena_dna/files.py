@@ -139,8 +139,10 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[int]:
     """Hold an advisory lock on `path` (created if needed), released when the process ends however it ends.
+
+    Yields the lock's file descriptor. Processes forked meanwhile hold the lock too, until they close it.
 
     Args:
         path: the lock file.
@@ -154,7 +156,7 @@ def exclusive_lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterat
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise InputError("another run is using this folder", file=Path(path).parent) from None
-        yield
+        yield handle.fileno()
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, int | str]:

@@ -11,7 +11,7 @@ from pipelines.options import LENGTH, output_option, report_options
 @output_option(text="Folder to make.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Seed of every random choice.")
 @click.option("--length", type=LENGTH, default="2M", help="Length of the genome in bp; 32k and 2M are understood.")
-@click.option("--contigs", type=click.IntRange(min=3), default=6, help="Number of contigs.")
+@click.option("--contigs", type=click.IntRange(3, 24), default=6, help="Number of contigs.")
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 @report_options
 def command(output: str, seed: int, length: int, contigs: int, force: bool, as_json: bool, quiet: bool) -> None:

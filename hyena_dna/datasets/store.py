@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hyena_dna.datasets.cut import Windows, cut_windows
 from hyena_dna.errors import InputError
 from hyena_dna.files import atomic_directory, check_output, exclusive_lock, fingerprint
-from hyena_dna.genome.fasta import ContigChunk
+from hyena_dna.genome.contig_table import ContigChunk
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.sequence import CLEAN, n_runs
 from hyena_dna.genome.verdicts import cache_entry, drop_stale, make_cache

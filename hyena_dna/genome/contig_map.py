@@ -87,9 +87,8 @@ def load_contig_map(rule: str | os.PathLike[str], contigs: Iterable[str]) -> Con
             continue
         fields = text.split("\t")
         if len(fields) != 2 or not all(field.strip() for field in fields):
-            raise InputError(
-                "not two names separated by a tab", file=rule, line=number, remedy="name in the variants, name in the genome"
-            )
+            remedy = "name in the variants, name in the genome"
+            raise InputError("not two names separated by a tab", file=rule, line=number, remedy=remedy)
         name, target = (field.strip() for field in fields)
         if name in names:
             raise InputError(f"{name!r} is given twice", file=rule, line=number)

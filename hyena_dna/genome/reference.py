@@ -19,8 +19,9 @@ from typing import Any
 import pyfaidx
 
 from hyena_dna.errors import InputError
+from hyena_dna.genome.contig_table import Contig, ContigChunk, FastaScan
 from hyena_dna.genome.contigs import contig_hint
-from hyena_dna.genome.fasta import Contig, ContigChunk, FastaScan, check_regular
+from hyena_dna.genome.fasta import check_regular
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.sequence import NORMALISE, NORMALISE_RNA, reverse_complement
 from hyena_dna.genome.verdicts import index_files, read_or_scan

@@ -17,10 +17,11 @@ _ID = re.compile(rb"[<,]ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=([0-9]+)")
 # Keys that the VCF specification reserves, with the type that it gives them (VCF 4.3, section 1.6.1).
 _RESERVED = {
-    "AA": ("1", "String"), "AC": ("A", "Integer"), "AD": ("R", "Integer"), "AF": ("A", "Float"), "AN": ("1", "Integer"),
-    "BQ": ("1", "Float"), "CIGAR": ("A", "String"), "DB": ("0", "Flag"), "DP": ("1", "Integer"),
-    "END": ("1", "Integer"), "H2": ("0", "Flag"), "H3": ("0", "Flag"), "IMPRECISE": ("0", "Flag"), "MQ": ("1", "Float"), "MQ0": ("1", "Integer"),
-    "NS": ("1", "Integer"), "SOMATIC": ("0", "Flag"), "SVLEN": (".", "Integer"), "SVTYPE": ("1", "String"),
+    **dict.fromkeys(("DB", "H2", "H3", "IMPRECISE", "SOMATIC"), ("0", "Flag")),
+    **dict.fromkeys(("AN", "DP", "END", "MQ0", "NS"), ("1", "Integer")),
+    **dict.fromkeys(("BQ", "MQ"), ("1", "Float")),
+    **dict.fromkeys(("AA", "SVTYPE"), ("1", "String")),
+    "AC": ("A", "Integer"), "AD": ("R", "Integer"), "AF": ("A", "Float"), "SVLEN": (".", "Integer"),
 }  # fmt: skip
 
 

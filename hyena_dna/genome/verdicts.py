@@ -20,7 +20,8 @@ import numpy as np
 from hyena_dna.errors import InputError
 from hyena_dna.files import atomic_directory, exclusive_lock, fingerprint
 from hyena_dna.genome.bgzf import write_gzi
-from hyena_dna.genome.fasta import Contig, ContigChunk, FastaScan, check_regular, scan_fasta
+from hyena_dna.genome.contig_table import Contig, ContigChunk, FastaScan
+from hyena_dna.genome.fasta import check_regular, scan_fasta
 
 __all__ = ["cache_entry", "drop_stale", "index_files", "make_cache", "read_or_scan"]
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -91,7 +92,10 @@ def _incomplete(path: Path, error: Exception) -> InputError:
 def _load_official(path: Path) -> Mapping[str, Any] | None:
     """What torch's own restricted reader makes of the file; None where it refuses a global or an opcode."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # A handle, because torch goes by the suffix of a name; its warning is about protocols that we then read.
+        with open(path, "rb") as handle, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(handle, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return None
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError) as error:

@@ -51,6 +51,7 @@ def line_chart(
     y_label: str,
     rules: Sequence[Rule] = (),
     y_limit: float | None = None,
+    from_zero: bool = False,
 ) -> str:
     """Draw series over a common pair of axes.
 
@@ -60,6 +61,7 @@ def line_chart(
         y_label: name and unit of the vertical axis.
         rules: horizontal lines to compare with.
         y_limit: values above it are cut off, so that a first few large ones do not flatten the rest.
+        from_zero: begin the vertical axis at zero.
 
     Returns:
         An `<svg>` element; one sentence in a `<p>` when there is nothing to draw.
@@ -70,15 +72,13 @@ def line_chart(
     xs = _Axis.around([x for one in drawn for x in one.x], _LEFT, _WIDTH - _RIGHT)
     values = [y for one in drawn for y in one.y] + [rule.y for rule in rules]
     ceiling = max(values) if y_limit is None else max(min(max(values), y_limit), min(values))
-    ys = _Axis.around([min(y, ceiling) for y in values], _HEIGHT - _BOTTOM, _TOP, pad=0.06)
+    ys = _Axis.around([min(y, ceiling) for y in values] + [0.0] * from_zero, _HEIGHT - _BOTTOM, _TOP, pad=0.06)
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(f"{y_label} over {x_label}")}">',
         *_grid(xs, ys, x_label, y_label),
     ]
-    for rule in rules:
-        parts.append(_rule(rule, ys))
-    for one in drawn:
-        parts.append(_line(one, xs, ys, ceiling))
+    parts += [_rule(rule, ys) for rule in rules]
+    parts += [_line(one, xs, ys, ceiling) for one in drawn]
     parts.append("</svg>")
     return _legend(drawn) + "".join(parts)
 
@@ -133,9 +133,8 @@ def _grid(xs: _Axis, ys: _Axis, x_label: str, y_label: str) -> list[str]:
     middle = (_LEFT + right) / 2
     parts.append(f'<text class="label" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     centre = (_TOP + bottom) / 2
-    parts.append(
-        f'<text class="label" transform="translate(15 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
+    turned = f"translate(15 {centre}) rotate(-90)"
+    parts.append(f'<text class="label" transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
     return parts
 
 
@@ -155,9 +154,8 @@ def _line(series: Series, xs: _Axis, ys: _Axis, ceiling: float) -> str:
     if series.points or len(places) == 1:
         for (x, y), at, value in zip(places, series.x, series.y, strict=True):
             tooltip = escape(f"{series.name}: {value:.4f} at {_number(at)}")
-            parts.append(
-                f'<circle class="dot {series.style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{tooltip}</title></circle>'
-            )
+            circle = f'<circle class="dot {series.style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'
+            parts.append(f"{circle}<title>{tooltip}</title></circle>")
     return "".join(parts)
 
 

@@ -116,9 +116,12 @@ def _charts(
     )  # fmt: skip
     for name, column, label in (("lr_chart", "lr", "learning rate"), ("norm_chart", "grad_norm", "gradient norm")):
         x, y = _pairs(metrics, "tokens", column)
-        yield name, line_chart([Series("", x, y)], x_label="tokens", y_label=label, y_limit=_ceiling(y))
-    x, y = _pairs(speed, "tokens", "tokens_per_s")
-    yield "speed_chart", line_chart([Series("", x, y, "c")], x_label="tokens", y_label="tokens per second")
+        yield name, line_chart([Series("", x, y)], x_label="tokens", y_label=label, y_limit=_ceiling(y), from_zero=True)
+    speed_series = Series("", *_pairs(speed, "tokens", "tokens_per_s"), "c")
+    yield (
+        "speed_chart",
+        line_chart([speed_series], x_label="tokens", y_label="tokens per second", from_zero=True),
+    )
 
 
 def _marked(orders: Sequence[float]) -> list[int]:

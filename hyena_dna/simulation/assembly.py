@@ -143,7 +143,7 @@ def assemble(seed: int, length: int, contigs: int) -> Genome:
         contigs: number of contigs.
 
     Raises:
-        InputError: too few contigs, or contigs too short.
+        InputError: too few or too many contigs, or contigs too short.
     """
     families = make_families(stream(seed, Part.FAMILIES))
     parts = [

@@ -51,12 +51,17 @@ def pairs_with(contig: Contig, element: Element, variant: Variant | None = None,
         variant: a variant inside the element; the reference where absent.
         allele: index of the alternative allele.
     """
+    return satisfied(_own_strand(contig, element, variant, allele), element.grammar)
+
+
+def _own_strand(contig: Contig, element: Element, variant: Variant | None = None, allele: int = 0) -> bytes:
+    """An element with its flanks on its own strand, with one alternative allele or as the reference is."""
     start, end = element.interval.start - FLANK, element.interval.end + FLANK
     sequence = contig.bases[start:end].tobytes()
     if variant:
         alt = variant.alts[allele].encode()
         sequence = sequence[: variant.start - start] + alt + sequence[variant.end - start :]
-    return satisfied(sequence, element.grammar)
+    return reverse_complement(sequence) if element.interval.strand == "-" else sequence
 
 
 def _choose(rng: np.random.Generator, plan: Plan, kind: str, elements: list[Element], propose: _Proposal) -> None:
@@ -121,7 +126,11 @@ def _breaking_indel(rng: np.random.Generator, plan: Plan, element: Element) -> V
     # The anchor and all that follows it in the alleles lie inside the motif.
     anchor = start + int(rng.integers(placement.motif.length - size))
     variant = _indel(rng, plan, anchor, size, "motif_breaking", element)
-    return variant if variant and _loses_pair(plan, element, variant) else None
+    if variant is None or not _loses_pair(plan, element, variant):
+        return None
+    # The bases around may restore the motif a little further on; then only the distance has changed.
+    before, after = _own_strand(plan.contig, element), _own_strand(plan.contig, element, variant)
+    return variant if len(placement.motif.starts(after)) < len(placement.motif.starts(before)) else None
 
 
 def _spacing_indel(rng: np.random.Generator, plan: Plan, element: Element) -> Variant | None:

@@ -25,6 +25,7 @@ DENSITIES = {"promoter": 1_000, "enhancer": 150, "gene": 130, "tandem": 60, "sma
 REPEAT_SHARE = 0.09
 
 SHORTEST_CONTIG = 20_000
+MOST_CONTIGS = 24
 _SHORTEST_SPACER = 64
 _SIZE_RATIO = 0.82
 _SIZE_JITTER = 0.03
@@ -89,13 +90,16 @@ def contig_lengths(seed: int, length: int, contigs: int) -> list[int]:
     Args:
         seed: the simulation's seed.
         length: total length in bp.
-        contigs: number of contigs; three at least, so that a split has a training, a validation and a test part.
+        contigs: number of contigs; three at least, so that a split has a training, a validation and a test part, and
+            24 at most.
 
     Raises:
-        InputError: fewer than three contigs, or a contig would be shorter than 20 kb.
+        InputError: fewer than three or more than 24 contigs, or a contig would be shorter than 20 kb.
     """
     if contigs < 3:
         raise InputError(f"{contigs} contigs cannot be split into train, valid and test", remedy="--contigs 3 or more")
+    if contigs > MOST_CONTIGS:
+        raise InputError(f"{contigs} contigs are too many", remedy=f"--contigs {MOST_CONTIGS} or fewer")
     weights = _SIZE_RATIO ** np.arange(contigs) * (1 + _SIZE_JITTER * stream(seed, Part.SIZES).uniform(-1, 1, contigs))
     shares = weights / weights.sum()
     lengths = [int(share * length) for share in shares]

@@ -82,12 +82,12 @@ def simulate(
         output: folder to make; its README.md describes every file.
         seed: seed of every random choice; the same seed and length give the same bytes.
         length: total length of the genome in bp, at most 100 Mb.
-        contigs: number of contigs, at least 3: the last is for testing, the one before for validation.
+        contigs: number of contigs, 3 to 24: the last is for testing, the one before for validation.
         force: replace an existing folder.
 
     Raises:
-        InputError: a negative seed, too few or too short contigs, too long a genome, or an output that exists or
-            cannot be written.
+        InputError: a negative seed, too few, too many or too short contigs, too long a genome, or an output that
+            exists or cannot be written.
     """
     if seed < 0:
         raise InputError(f"the seed {seed} is negative", remedy="--seed 0 or more")

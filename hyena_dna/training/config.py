@@ -26,6 +26,7 @@ RESUMABLE = frozenset(
 """Keys that a resumed run may change, because no number of the run depends on them."""
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]+)?)\s*(k|M|G|)\s*(steps?|tokens?|epochs?)", re.IGNORECASE)
+_LONGEST = 1e15
 _MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -74,14 +75,10 @@ class DataConfig(Config):
         default=None, description="JSON of train, valid and test contigs, or BED with a split column; instead of globs."
     )
     exclude: str | None = Field(default=None, description="BED of regions that no window may touch.")
-    max_n_fraction: float = Field(
-        default=0.05, ge=0, le=1, description="Windows with a larger share of N are not drawn."
-    )
+    max_n_fraction: float = Field(default=0.05, ge=0, le=1, description="Windows with more N are not drawn.")
     reverse_complement: bool = Field(default=True, description="Read half of the training windows on the other strand.")
     weight_n: float = Field(default=0.0, ge=0, le=1, description="Loss weight of N targets.")
-    weight_soft_masked: float = Field(
-        default=1.0, ge=0, le=1, description="Loss weight of lower-case (repeat) targets."
-    )
+    weight_soft_masked: float = Field(default=1.0, ge=0, le=1, description="Loss weight of lower-case targets.")
     genome_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), description="Share of windows from each genome; empty: in proportion to their admissible windows."
     )
@@ -133,8 +130,8 @@ class OptimConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.length.amount <= 0:
-            raise ValueError("the duration of a run is more than zero")
+        if not 0 < self.length.amount < _LONGEST:
+            raise ValueError("a duration is more than zero and less than 1e15")
         lengths = [stage.length for stage in self.length_warmup]
         if lengths != sorted(lengths):
             raise ValueError("the stages of length_warmup go from short to long")

@@ -29,7 +29,14 @@ from hyena_dna.training.device_store import DeviceCutter, fits_on_device
 from hyena_dna.training.module import PretrainModule, Session
 from hyena_dna.training.plan import StepPlan
 from hyena_dna.training.progress import Progress
-from hyena_dna.training.resources import build_trainer, device_name, peak_memory, quiet_lightning, resolve, resolve_device
+from hyena_dna.training.resources import (
+    build_trainer,
+    device_name,
+    peak_memory,
+    quiet_lightning,
+    resolve,
+    resolve_device,
+)
 from hyena_dna.training.resume import adopt_resolved, check_same_config, check_same_data
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
 from hyena_dna.training.run_record import now, piece, read_record, start_record, write_record

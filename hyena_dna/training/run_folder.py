@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,17 @@ from hyena_dna.files import exclusive_lock
 __all__ = ["RunFolder", "open_run_folder"]
 
 _FOLDERS = ("checkpoints", "model", "tensorboard", "wandb")
+
+_held_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    # A data worker outlives a killed run by some seconds; with the lock in its hands nobody could resume at once.
+    while _held_locks:
+        os.close(_held_locks.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,9 @@ def open_run_folder(path: Path, *, resume: bool, force: bool) -> Iterator[RunFol
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive_lock(path / ".lock", wait=False))
+            lock = stack.enter_context(exclusive_lock(path / ".lock", wait=False))
+            _held_locks.add(lock)
+            stack.callback(_held_locks.discard, lock)
             _enter(folder, resume=resume, force=force)
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", file=error.filename or path) from None

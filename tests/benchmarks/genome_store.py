@@ -3,12 +3,12 @@
     python tests/benchmarks/genome_store.py --size 3100 --folder /scratch
     python tests/benchmarks/genome_store.py --genome hg38.fa.gz
 
-Without `--genome` a genome is written first: 24 contigs, 60 bases a line, a third of it soft-masked, a tenth of each
-contig's beginning N; it is removed afterwards. The cache is a fresh folder, so the file is read, checked, indexed and
-encoded for the first time, in a child process of its own whose peak of anonymous memory is taken from /proc. Windows
-are then cut from the store in batches of 4 Mbp, half of them reverse-complemented, with the soft mask, into reused memory. Every figure is the best of
-`--repeats`, by wall time unless CPU is said, on one core. Page caches are warm: a disk slower than the figures decides
-itself. Prints one Markdown table.
+Without `--genome` a genome is written first: 24 contigs, 60 bases a line, a third of it soft-masked, the beginning of
+each contig N; it is removed afterwards. The cache is a fresh folder, so the file is read, checked, indexed and encoded
+for the first time, in a child process of its own whose peak of anonymous memory is taken from /proc. Windows are then
+cut from the store in batches of 4 Mbp, half of them reverse-complemented, with the soft mask, into memory that is
+reused. Every figure is the best of `--repeats`, by wall time unless CPU is said, on one core. Page caches are warm: a
+slower disk decides itself. Prints one Markdown table.
 """
 
 from __future__ import annotations

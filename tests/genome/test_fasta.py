@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyena_dna.errors import InputError
-from hyena_dna.genome import fasta
-from hyena_dna.genome.fasta import ContigChunk, FastaScan, scan_fasta
+from hyena_dna.genome import fasta, fasta_parser
+from hyena_dna.genome.contig_table import ContigChunk, FastaScan
+from hyena_dna.genome.fasta import scan_fasta
 from hyena_dna.genome.sequence import NORMALISE
 
 EOF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -233,7 +234,7 @@ def test_block_borders_change_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     whole = outcome()
     monkeypatch.setattr(fasta, "_BLOCK", block)
-    monkeypatch.setattr(fasta, "_SMALL", 0)
+    monkeypatch.setattr(fasta_parser, "_SMALL", 0)
     assert outcome() == whole
 
 

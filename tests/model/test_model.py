@@ -150,6 +150,20 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(first, model(ids).logits)
 
 
+@pytest.mark.parametrize(("embed", "resid"), [(0.5, 0.0), (0.0, 0.5)])
+def test_every_dropout_acts_once_with_its_own_probability(embed: float, resid: float) -> None:
+    model = make_model(embed_dropout=embed, resid_dropout=resid).train()
+    calls: list[float] = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda dropout, _, __: calls.append(dropout.p))
+    ids = random_ids(1, 50)
+    dropped = model(ids).logits
+    # Embeddings and first mixer, MLP and mixer of the second block, the last MLP.
+    assert calls == [embed, resid, resid, resid, resid]
+    assert not torch.equal(dropped, model.eval()(ids).logits)
+
+
 @pytest.mark.parametrize("mixer", ["hyena", "attention"])
 def test_recompute_changes_neither_gradients_nor_names(mixer: str) -> None:
     model = make_model(mixer=mixer, embed_dropout=0.3, resid_dropout=0.3).train()

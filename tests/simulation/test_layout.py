@@ -46,3 +46,9 @@ def test_the_remedy_for_short_contigs_works() -> None:
 def test_too_few_contigs_cannot_be_split(contigs: int) -> None:
     with pytest.raises(InputError, match="train, valid and test"):
         contig_lengths(1, 2_000_000, contigs)
+
+
+@pytest.mark.parametrize("contigs", [25, 1_000_000])
+def test_so_many_contigs_that_the_last_would_vanish_are_refused(contigs: int) -> None:
+    with pytest.raises(InputError, match="too many"):
+        contig_lengths(1, 100_000_000, contigs)

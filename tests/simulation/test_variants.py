@@ -6,6 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from hyena_dna.genome.interval import Interval
+from hyena_dna.genome.sequence import reverse_complement
 from hyena_dna.simulation.assembly import Genome
 from hyena_dna.simulation.cohort import plan_variants
 from hyena_dna.simulation.element_variants import pairs_with
@@ -75,6 +77,28 @@ def test_only_breaking_and_preserving_variants_touch_motifs(genome: Genome, vari
         motifs = [element.motif_interval(placement) for placement in element.placements]
         touches = any(max(first, motif.start) < min(max(variant.end, first + 1), motif.end) for motif in motifs)
         assert touches is ("motif_breaking" in variant.effects) or variant.types == ("insertion",)
+
+
+def test_breaking_indels_leave_one_motif_fewer_and_spacing_indels_keep_all(
+    genome: Genome, variants: list[Variant]
+) -> None:
+    contigs = {contig.name: contig for contig in genome.contigs}
+    elements = {element.name: element for element in genome.elements}
+    seen: Counter[str] = Counter()
+    for variant in variants:
+        if variant.element is None or not {"insertion", "deletion"} & set(variant.types):
+            continue
+        element, contig = elements[variant.element], contigs[variant.chrom]
+        place = element.interval
+        before = contig.read(Interval(place.chrom, place.start, place.end)).decode()
+        at = variant.start - place.start
+        after = before[:at] + variant.alts[0] + before[at + len(variant.ref) :]
+        own = [text.encode() if place.strand == "+" else reverse_complement(text.encode()) for text in (before, after)]
+        motifs = [motif for pair in element.grammar.pairs for motif in (pair.first, pair.second)]
+        lost = any(len(motif.starts(own[1])) < len(motif.starts(own[0])) for motif in motifs)
+        assert lost is (variant.effects == ("motif_breaking",))
+        seen[variant.effects[0]] += 1
+    assert set(seen) == {"motif_breaking", "spacing_breaking"}
 
 
 def test_controls_have_the_same_change_in_the_same_trinucleotide(genome: Genome, variants: list[Variant]) -> None:

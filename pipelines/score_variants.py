@@ -1,0 +1,222 @@
+"""`hyena-dna score-variants`: variants go in, the same variants with scores come out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from hyena_dna.errors import InputError
+from pipelines.options import LENGTH, genome_option, model_option, output_option, run_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hyena_dna.datasets.alleles import WindowSpec
+    from hyena_dna.genome.reference import Reference
+    from hyena_dna.genome.vcf import VariantSource
+    from hyena_dna.inference.record_scores import WindowScorer
+    from hyena_dna.inference.run_counts import RunCounts
+
+_DEFAULT_MODEL = "tiny-1k"
+# The published contexts count [CLS] and [SEP], which windows of variants do not have.
+_SPECIAL_TOKENS = 2
+
+
+class _Shard(click.ParamType):
+    """`i/n`: shard i of n, from 1."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", str(value))
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r} is not i/n with i from 1 to n", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+@click.command()
+@model_option()
+@genome_option()
+@click.option("--vcf", "-I", "vcf", type=click.Path(), default=None,
+              help="VCF, .vcf.gz, BCF, `-` for standard input, or a .tsv of chrom, pos, ref, alt.")
+@click.option("--variant", "variants", multiple=True, metavar="CHROM:POS:REF:ALT",
+              help="A single variant, 1-based. Repeat for several.")
+@output_option(text="Output: .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet; `-` writes VCF to standard output.")
+@click.option("--window", type=LENGTH, default=None, help="Window in bp.  [default: the model's longest context]")
+@click.option("--position", type=click.Choice(["center", "left", "right"]), default="center",
+              help="Where the variant lies in the window, in the direction of each strand.")
+@click.option("--grid", type=LENGTH, default=None,
+              help="Windows start at multiples of this many bp.  [default: 1 up to 8,192 bp, then window / 8]")
+@click.option("--scored-span", type=LENGTH, default="4096", help="Positions summed, from the first changed base on.")
+@click.option("--on-ref-mismatch", type=click.Choice(["flag", "skip", "error", "flip"]), default="flag",
+              help="Where REF is not what the genome has: give a status and no score; leave the record out; stop; or "
+                   "score with the sign turned where ALT is what the genome has.")
+@click.option("--contig-map", default=None, metavar="ucsc|ensembl|FILE",
+              help="Translate contig names to UCSC's or Ensembl's, or by a file: name in the VCF, tab, in the genome.")
+@click.option("--sample", default=None, help="Apply this sample's other phased variants to the window.")
+@click.option("--normalise", is_flag=True, help="Build windows about the leftmost place of insertions and deletions.")
+@click.option("--max-n-fraction", type=click.FloatRange(0, 1), default=0.1,
+              help="Largest share of N in a window; N beyond a contig's end does not count.")
+@click.option("--overwrite-field", is_flag=True, help="Replace HYENA_ fields that the input has already.")
+@click.option("--max-skipped", type=click.FloatRange(0, 1), default=1.0,
+              help="Share of alleles that may stay without a score; above it the exit code is 3.")
+@click.option("--expect-records", type=click.IntRange(min=0), default=None,
+              help="Number of records that the input must have: text cut at a line end cannot be told otherwise.")
+@click.option("--summary", type=click.Path(), default=None, help="Write counts and settings as JSON.")
+@click.option("--top", type=click.IntRange(min=0), default=0, help="Print the N lowest scores as a table.")
+@click.option("--shard", type=_Shard(), default=None, help="Score part i of n; `hyena-dna merge` joins them.")
+@click.option("--report", type=click.Path(), default=None, help="Write an HTML report.")
+@click.option("--group-field", default=None, help="INFO field by which the report groups scores, such as CONSEQUENCE.")
+@click.option("--label-field", default=None, help="INFO field that says what a variant is known to do, for the report.")
+@click.option("--label-positive", default=None, help="Its value for variants with an effect.")
+@click.option("--label-negative", default=None, help="Its value for variants without.  [default: all other values]")
+@run_options
+def command(model: str | None, genome: str, vcf: str | None, variants: tuple[str, ...], output: str,
+            window: int | None, top: int, shard: tuple[int, int] | None, max_skipped: float, report: str | None,
+            summary: str | None, expect_records: int | None, device: str, threads: int | None, batch_size: int | None,
+            precision: str, seed: int | None, force: bool, resume: bool, dry_run: bool, as_json: bool, quiet: bool,
+            **settings: Any) -> int:  # fmt: skip
+    """Score the effect of variants: log P(alternative) - log P(reference), in nats, on both strands.
+
+    Every record, its order, samples and INFO stay; each alternative allele gets HYENA_ fields and a status. Negative
+    scores: the model finds the alternative less likely. POS is 1-based as in VCF. Scores are always computed in
+    float32 or better. Exit code 3: more alleles than --max-skipped have no score.
+
+    \b
+    Examples:
+      hyena-dna score-variants --model M --genome hg38.fa --vcf in.vcf.gz -o out.vcf.gz
+      hyena-dna score-variants --model M --genome hg38.fa --variant chr17:43044295:T:C -o -
+      hyena-dna score-variants --model M --genome brca1.fa --vcf sge.vcf.gz -o out.vcf.gz --report report.html
+        --label-field SGE_CLASS --label-positive LOF --label-negative FUNC --group-field CONSEQUENCE
+    """
+    import json
+    import sys
+    import time
+    from pathlib import Path
+
+    from hyena_dna.files import atomic_open, check_output
+    from hyena_dna.genome.contig_map import ContigMap, load_contig_map
+    from hyena_dna.genome.reference import Reference
+    from hyena_dna.inference.run_counts import InfoColumns
+    from hyena_dna.inference.score_inputs import count_records, run_file
+    from hyena_dna.inference.score_run import RunOptions
+
+    began = time.monotonic()
+    if precision not in ("auto", "fp32"):
+        raise InputError(f"--precision {precision} is too coarse for differences of likelihoods", remedy="use fp32")
+    if (vcf is None) == (not variants):
+        raise InputError("give either --vcf or --variant")
+    if output == "-" and (shard or resume or report or as_json or top):
+        raise InputError("standard output takes the VCF alone", remedy="name a file with --output")
+    if vcf == "-" and (shard or settings["sample"]):
+        raise InputError("standard input can be read only once", remedy="name a file with --vcf")
+    if settings["label_field"] and settings["label_positive"] is None:
+        raise InputError("--label-field needs --label-positive, the value of variants with an effect")
+    for path in (summary, report):
+        if path is not None:
+            check_output(path, force=force)
+    with Reference(genome) as reference:
+        contig_map, names = settings["contig_map"], reference.contigs
+        contig = load_contig_map(contig_map, names) if contig_map else ContigMap({}, names)
+        total = count_records(vcf) if vcf and vcf != "-" and (shard or dry_run) else None
+        scorer, spec, provenance = _prepare(model, window, device, threads, batch_size, settings)
+        provenance |= {"genome": genome, "variants": vcf or " ".join(variants)}
+        source = _source(vcf, variants, reference)
+        columns = InfoColumns(settings["label_field"], settings["group_field"]) if report else None
+        options = RunOptions(shard, total, expect_records, resume, force, top, columns)
+        if dry_run:
+            click.echo(json.dumps({"records": total, **provenance, "output": output}, indent=None if as_json else 2))
+            return 0
+        counts = run_file(source, reference, scorer, spec, output, contig, provenance, settings, options)
+    facts = _facts(counts, provenance, output, time.monotonic() - began)
+    if summary:
+        with atomic_open(summary, "w") as handle:
+            handle.write(json.dumps(facts, indent=2) + "\n")
+    if report:
+        from hyena_dna.output.score_report import write_score_report
+
+        labels = (settings["label_field"], settings["label_positive"], settings["label_negative"])
+        write_score_report(Path(report), counts.columns, facts, labels, settings["group_field"])
+    if as_json:
+        click.echo(json.dumps(facts))
+    elif top:
+        click.echo("chrom\tpos\tref\talt\tllr")
+        for score, chrom, pos, ref, alt in counts.top:
+            click.echo(f"{chrom}\t{pos}\t{ref}\t{alt}\t{score:.6g}")
+    if not quiet:
+        statuses = ", ".join(f"{name} {number:,}" for name, number in counts.statuses.most_common())
+        sys.stdout.flush()
+        numbers = f"{counts.records:,} records, {counts.alleles:,} alleles"
+        click.echo(f"{numbers}: {statuses or 'nothing to score'}", err=True)
+    skipped = counts.alleles - counts.statuses["ok"]
+    return 3 if skipped > max_skipped * counts.alleles else 0
+
+
+def _prepare(
+    model: str | None, window: int | None, device: str, threads: int | None, batch_size: int | None,
+    settings: Mapping[str, Any],
+) -> tuple[WindowScorer, WindowSpec, dict[str, Any]]:  # fmt: skip
+    """The scorer, where windows lie, and what decides the scores."""
+    from hyena_dna.datasets.alleles import WindowSpec
+    from hyena_dna.inference.runtime import select_device, set_threads
+    from hyena_dna.inference.variant_effects import VariantScorer
+    from hyena_dna.model.checkpoint import load_model, parameters_digest
+    from pipelines.cli import versions
+
+    set_threads(threads)
+    network = load_model(model or _DEFAULT_MODEL, device=select_device(device))
+    longest = network.config.max_length - _SPECIAL_TOKENS
+    window = window or longest
+    if window > longest:
+        raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy=f"--window {longest}")
+    spec = WindowSpec.make(window, settings["position"], settings["grid"])
+    provenance = {
+        "version": dict(versions())["hyena-dna"],
+        "model": model or _DEFAULT_MODEL,
+        "sha256": parameters_digest(network),
+        "window": spec.window,
+        "position": spec.position,
+        "grid": spec.grid,
+        "scored_span": settings["scored_span"],
+        "max_n_fraction": settings["max_n_fraction"],
+        "on_ref_mismatch": settings["on_ref_mismatch"],
+        "normalise": settings["normalise"],
+        "sample": settings["sample"],
+        "contig_map": settings["contig_map"],
+        "overwrite_field": settings["overwrite_field"],
+    }
+    return VariantScorer(network, span=settings["scored_span"], batch_size=batch_size), spec, provenance
+
+
+def _source(vcf: str | None, variants: Sequence[str], reference: Reference) -> VariantSource:
+    from hyena_dna.genome.variants import Variant
+    from hyena_dna.genome.vcf import open_variants, variants_from_rows
+
+    if vcf is not None:
+        return open_variants(vcf)
+    parsed = [Variant.parse(text, reference.contigs) for text in variants]
+    return variants_from_rows(((i, v.chrom, v.pos, v.ref, v.alt) for i, v in enumerate(parsed, 1)), "--variant")
+
+
+def _facts(counts: RunCounts, provenance: Mapping[str, Any], output: str, seconds: float) -> dict[str, Any]:
+    """The summary of a run."""
+    return {
+        "output": output,
+        "n_records": counts.records,
+        "n_alleles": counts.alleles,
+        "statuses": dict(counts.statuses),
+        "flags": dict(counts.flags),
+        "duplicates": counts.duplicates,
+        "sorted": counts.in_order,
+        "ref_compared": counts.compared,
+        "ref_mismatched": counts.mismatched,
+        "records_left_out": counts.skipped_records,
+        "mismatch_examples": [
+            dict(zip(("line", "chrom", "pos", "ref", "genome"), example, strict=True)) for example in counts.mismatches
+        ],
+        "top": [dict(zip(("llr", "chrom", "pos", "ref", "alt"), entry, strict=True)) for entry in counts.top],
+        "settings": dict(provenance),
+        "seconds": round(seconds, 3),
+    }
