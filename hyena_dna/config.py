@@ -1,4 +1,4 @@
-"""Run configurations: strict YAML in, validated values out, and lengths as people write them.
+"""Run configurations: strict YAML in, validated values out.
 
 One file is one whole run: no inheritance, no interpolation, no aliases. Scalars follow the YAML 1.2 core schema, so
 `1e-3` is a number, `no` is a word and `010` is ten. Unknown and repeated keys are errors with file, line and the
@@ -21,11 +21,9 @@ from hyena_dna.errors import InputError
 from hyena_dna.files import atomic_open
 from hyena_dna.paths import config_root
 
-__all__ = ["Config", "dump_yaml", "find_config", "list_configs", "load_yaml", "nearest", "parse_length"]
+__all__ = ["Config", "dump_yaml", "find_config", "list_configs", "load_yaml", "nearest"]
 
 _SIZE_LIMIT = 1 << 20
-_LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|k|kb|kbp|m|mb|mbp|g|gb|gbp|bp)", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 Path_ = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -70,22 +68,6 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """A remedy that names the known words nearest to `name`, or None when nothing is near."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(repr(word) for word in close)}?" if close else None
-
-
-def parse_length(text: str | int) -> int:
-    """Read a length in base pairs: `1024`, `32k`, `1.5kb`, `1M`; decimal units, as base pairs are counted.
-
-    Raises:
-        InputError: not a length, or not a whole number of base pairs.
-    """
-    match = _LENGTH.fullmatch(str(text).strip())
-    if match is None:
-        raise InputError(f"{str(text)!r} is not a length", remedy="write base pairs such as 1024, 32k or 1M")
-    number, unit = match.groups()
-    length = float(number) * _UNITS[unit[:1].lower()]
-    if not length.is_integer():
-        raise InputError(f"{str(text)!r} is not a whole number of base pairs")
-    return int(length)
 
 
 def list_configs(kind: str) -> list[str]:

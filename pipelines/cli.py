@@ -12,9 +12,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import rich_click as click
+from click.exceptions import NoArgsIsHelpError
 
 from hyena_dna.errors import InputError, RunError, escape
 
@@ -35,11 +35,15 @@ class _Commands(click.RichGroup):
             return None
         command = importlib.import_module(f"pipelines.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
+        # Every module calls its command `command`; people call it by the module's name.
+        command.name = cmd_name
         return command
 
 
 def versions() -> list[tuple[str, str]]:
     """Names and versions of the program, of what it rests on, and of Python; read without importing them."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = []
     for name in ("hyena-dna", *VERSIONED):
         try:
@@ -93,7 +97,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _judge(error: BaseException) -> tuple[int, str]:
     """The exit code of an exception and what to say about it on one line."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+    if isinstance(error, NoArgsIsHelpError):
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return 2, ""
     if isinstance(error, click.UsageError):

@@ -97,16 +97,15 @@ def _devices(wanted: str) -> list[torch.device]:
 def _versions() -> Iterable[Check]:
     import platform
 
-    import pysam
     import torch
+    from pysam.version import __htslib_version__ as htslib
 
     from hyena_dna.inference.selfcheck import Check
     from pipelines.cli import versions
 
     for name, version in versions():
         yield Check(name, None, version)
-    htslib = pysam.version.__htslib_version__
-    recent = tuple(int(part) for part in htslib.split("-")[0].split(".")[:2]) >= (1, 23)
+    recent = tuple(int(part) for part in htslib.split("-")[0].split(".")) >= (1, 23, 1)
     yield Check(
         "htslib", recent, f"{htslib}{'' if recent else ', older than 1.23.1: unsafe with CRAM files of others'}"
     )
@@ -115,6 +114,4 @@ def _versions() -> Iterable[Check]:
         card = torch.cuda.get_device_properties(index)
         detail = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
         yield Check(f"cuda:{index}", None, detail)
-    yield Check(
-        "long convolution", None, "real FFT in float32, any device (the Triton tier is not part of this version)"
-    )
+    yield Check("long convolution", None, "real FFT in float32, any device (no Triton kernels in this version)")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from hyena_dna.config import parse_length
 from hyena_dna.errors import InputError
+from hyena_dna.lengths import parse_length
 
 __all__ = [
     "LENGTH",
@@ -27,7 +27,7 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Length(click.ParamType):
+class _Length(click.ParamType[int]):
     """A length in base pairs: `1024`, `32k`, `1M`."""
 
     name = "length"
@@ -39,7 +39,7 @@ class _Length(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class _Device(click.ParamType):
+class _Device(click.ParamType[str]):
     """`auto`, `cpu`, `cuda` or `cuda:INDEX`; whether it exists is seen when it is used."""
 
     name = "device"
@@ -50,7 +50,7 @@ class _Device(click.ParamType):
         return str(value)
 
 
-class _BatchSize(click.ParamType):
+class _BatchSize(click.ParamType[int | None]):
     """`auto` or a positive number of sequences."""
 
     name = "auto|N"

@@ -39,31 +39,70 @@ class _Shard(click.ParamType):
 @click.command()
 @model_option()
 @genome_option()
-@click.option("--vcf", "-I", "vcf", type=click.Path(), default=None,
-              help="VCF, .vcf.gz, BCF, `-` for standard input, or a .tsv of chrom, pos, ref, alt.")
-@click.option("--variant", "variants", multiple=True, metavar="CHROM:POS:REF:ALT",
-              help="A single variant, 1-based. Repeat for several.")
+@click.option(
+    "--vcf",
+    "-I",
+    "vcf",
+    type=click.Path(),
+    default=None,
+    help="VCF, .vcf.gz, BCF, `-` for standard input, or a .tsv of chrom, pos, ref, alt.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="CHROM:POS:REF:ALT",
+    help="A single variant, 1-based. Repeat for several.",
+)
 @output_option(text="Output: .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet; `-` writes VCF to standard output.")
 @click.option("--window", type=LENGTH, default=None, help="Window in bp.  [default: the model's longest context]")
-@click.option("--position", type=click.Choice(["center", "left", "right"]), default="center",
-              help="Where the variant lies in the window, in the direction of each strand.")
-@click.option("--grid", type=LENGTH, default=None,
-              help="Windows start at multiples of this many bp.  [default: 1 up to 8,192 bp, then window / 8]")
+@click.option(
+    "--position",
+    type=click.Choice(["center", "left", "right"]),
+    default="center",
+    help="Where the variant lies in the window, in the direction of each strand.",
+)
+@click.option(
+    "--grid",
+    type=LENGTH,
+    default=None,
+    help="Windows start at multiples of this many bp.  [default: 1 up to 8,192 bp, then window / 8]",
+)
 @click.option("--scored-span", type=LENGTH, default="4096", help="Positions summed, from the first changed base on.")
-@click.option("--on-ref-mismatch", type=click.Choice(["flag", "skip", "error", "flip"]), default="flag",
-              help="Where REF is not what the genome has: give a status and no score; leave the record out; stop; or "
-                   "score with the sign turned where ALT is what the genome has.")
-@click.option("--contig-map", default=None, metavar="ucsc|ensembl|FILE",
-              help="Translate contig names to UCSC's or Ensembl's, or by a file: name in the VCF, tab, in the genome.")
+@click.option(
+    "--on-ref-mismatch",
+    type=click.Choice(["flag", "skip", "error", "flip"]),
+    default="flag",
+    help="Where REF is not what the genome has: give a status and no score; leave the record out; stop; or "
+    "score with the sign turned where ALT is what the genome has.",
+)
+@click.option(
+    "--contig-map",
+    default=None,
+    metavar="ucsc|ensembl|FILE",
+    help="Translate contig names to UCSC's or Ensembl's, or by a file: name in the VCF, tab, in the genome.",
+)
 @click.option("--sample", default=None, help="Apply this sample's other phased variants to the window.")
 @click.option("--normalise", is_flag=True, help="Build windows about the leftmost place of insertions and deletions.")
-@click.option("--max-n-fraction", type=click.FloatRange(0, 1), default=0.1,
-              help="Largest share of N in a window; N beyond a contig's end does not count.")
+@click.option(
+    "--max-n-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    help="Largest share of N in a window; N beyond a contig's end does not count.",
+)
 @click.option("--overwrite-field", is_flag=True, help="Replace HYENA_ fields that the input has already.")
-@click.option("--max-skipped", type=click.FloatRange(0, 1), default=1.0,
-              help="Share of alleles that may stay without a score; above it the exit code is 3.")
-@click.option("--expect-records", type=click.IntRange(min=0), default=None,
-              help="Number of records that the input must have: text cut at a line end cannot be told otherwise.")
+@click.option(
+    "--max-skipped",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    help="Share of alleles that may stay without a score; above it the exit code is 3.",
+)
+@click.option(
+    "--expect-records",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Number of records that the input must have: text cut at a line end cannot be told otherwise.",
+)
 @click.option("--summary", type=click.Path(), default=None, help="Write counts and settings as JSON.")
 @click.option("--top", type=click.IntRange(min=0), default=0, help="Print the N lowest scores as a table.")
 @click.option("--shard", type=_Shard(), default=None, help="Score part i of n; `hyena-dna merge` joins them.")

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import Field
 
-from hyena_dna.config import Config, dump_yaml, find_config, load_yaml, parse_length
+from hyena_dna.config import Config, dump_yaml, find_config, load_yaml
 from hyena_dna.errors import InputError
+from hyena_dna.lengths import parse_length
 
 
 class Inner(Config):

@@ -67,6 +67,8 @@ def open_variants(path: str | os.PathLike[str]) -> VariantSource:
     source = open_source(path)
     try:
         is_bcf = source.peek(8).startswith(_BCF)
+    except InputError as error:
+        raise InputError(error.reason, file=name, line=1, remedy=error.remedy) from None
     except (EOFError, OSError, zlib.error):
         raise InputError("the gzip data are damaged or truncated", file=name, line=1) from None
     if is_bcf:

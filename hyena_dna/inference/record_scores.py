@@ -283,11 +283,9 @@ class RecordScorer:
         waiting = list(pending.values())
         count = len(waiting)
         found = self._scorer.score([one.windows.forward for one in waiting] + [one.windows.reverse for one in waiting])
-        columns = [column.tolist() for column in (found.llr, found.llr_norm, found.dist)]
-        for index, one in enumerate(waiting):
-            (llr_fwd, norm_fwd, dist_fwd), (llr_rev, norm_rev, dist_rev) = (
-                (column[at] for column in columns) for at in (index, count + index)
-            )
+        rows = list(zip(found.llr.tolist(), found.llr_norm.tolist(), found.dist.tolist(), strict=True))
+        for one, forward, reverse in zip(waiting, rows[:count], rows[count:], strict=True):
+            (llr_fwd, norm_fwd, dist_fwd), (llr_rev, norm_rev, dist_rev) = forward, reverse
             if not (math.isfinite(llr_fwd) and math.isfinite(llr_rev)):
                 raise RunError(f"the model gives no finite score at {one.windows.forward.key}")
             sign = -1.0 if one.flipped else 1.0

@@ -50,8 +50,7 @@ def log_likelihood(model: HyenaDNA, ids: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch,) float64, in nats; float32 log-softmax over the real tokens, summed in float64.
     """
-    logits = model(ids[:, :-1]).logits
-    assert logits is not None
+    logits: torch.Tensor = model(ids[:, :-1]).logits
     scores = logits[..., : model.config.vocab_size].float().log_softmax(-1)
     return scores.gather(-1, ids[:, 1:, None].long())[..., 0].double().sum(-1)
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hyena_dna.config import Config, parse_length
+from hyena_dna.config import Config
 from hyena_dna.errors import InputError
+from hyena_dna.lengths import parse_length
 from hyena_dna.model.config import HyenaConfig
 
 __all__ = ["RESUMABLE", "DataConfig", "Duration", "OptimConfig", "PretrainConfig", "Stage", "TrainerConfig"]

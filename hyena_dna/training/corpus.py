@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dna.datasets.segments import Segment
+from hyena_dna.datasets.segments import NCounter, Segment
 from hyena_dna.datasets.splits import Splits, by_contigs, by_regions, check_no_leak, read_folds
 from hyena_dna.datasets.store import TokenStore, cut_windows
 from hyena_dna.datasets.windows import WindowBatch, WindowSampler, WindowSource, tile_windows
@@ -66,8 +66,8 @@ class Corpus:
 
     @property
     def train_bases(self) -> int:
-        """Bases of the training segments."""
-        return sum(segment.length for source in self.sources for segment in source.splits.train)
+        """Known bases of the training segments: those that are not N."""
+        return sum(_known_bases(source.store, source.splits.train) for source in self.sources)
 
     def sampler(self, window: int, seed: int) -> WindowSampler:
         """What draws training windows.
@@ -145,12 +145,17 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """Contigs and bases of each split, for `run.json`."""
         return {
-            "train": _extent(s for source in self.sources for s in source.splits.train),
-            "validation": _extent(s for source in self.sources for s in source.splits.val),
-            "test": _extent(s for source in self.sources for s in source.splits.test),
+            "train": self._extent("train"),
+            "validation": self._extent("val"),
+            "test": self._extent("test"),
             "rule": self.rule,
             "dropped": self.dropped,
         }
+
+    def _extent(self, split: str) -> dict[str, Any]:
+        parts = [(source.store, getattr(source.splits, split)) for source in self.sources]
+        names = dict.fromkeys(segment.chrom for _, segments in parts for segment in segments)
+        return {"contigs": list(names), "bases": sum(_known_bases(store, segments) for store, segments in parts)}
 
 
 def genome_corpus(config: DataConfig) -> Corpus:
@@ -242,7 +247,7 @@ def _known(interval: Interval, here: Iterable[str], names: Iterable[str], path: 
     return interval
 
 
-def _extent(segments: Iterable[Segment]) -> dict[str, Any]:
-    segments = list(segments)
-    names = dict.fromkeys(segment.chrom for segment in segments)
-    return {"contigs": list(names), "bases": sum(segment.length for segment in segments)}
+def _known_bases(store: TokenStore, segments: Sequence[Segment]) -> int:
+    start = np.array([segment.start for segment in segments], np.int64)
+    end = np.array([segment.end for segment in segments], np.int64)
+    return int((end - start - NCounter(store.n_runs).count(start, end)).sum())

@@ -46,11 +46,13 @@ def read_corpus(config: DataConfig) -> Corpus:
         raise InputError("reads are split by contig", remedy="use contig globs or JSON folds with --bam")
     inputs = [input_record(path, "genome") for path in config.genomes] + [input_record(config.bam, "reads")]
     reads = AlignedReads(config.bam, reference=config.genomes[0] if config.genomes else None)
+    contigs = list(reads.contigs)
     if config.genomes:
         missing = reads.check_contigs(Reference(config.genomes[0]).contigs)
         if missing:
             _log.info("%s: the genome lacks %d of the contigs, such as %s", config.bam, len(missing), missing[0])
-    selection = select_contigs(reads.contigs, config.contigs, config.exclude_contigs)
+        contigs = [name for name in contigs if name not in set(missing)]
+    selection = select_contigs(contigs, config.contigs, config.exclude_contigs)
     settings = [config.bam_mode, config.min_depth, config.min_mapping_quality, selection.kept]
     identity = hashlib.sha256(json.dumps([inputs, settings]).encode()).hexdigest()[:32]
     path = cache_root() / "stores" / f"reads-{identity}"
@@ -61,7 +63,9 @@ def read_corpus(config: DataConfig) -> Corpus:
         sequences = _read_sequences if config.bam_mode == "reads" else _consensus_sequences
         source = {"inputs": inputs, "settings": settings}
         store = TokenStore.from_sequences(sequences(reads, selection.kept, config), path, source)
-        _log.info("%s: %s", config.bam, ", ".join(f"{count:,} {what}" for what, count in reads.counts.items() if count))
+        counts = ", ".join(f"{count:,} {what}" for what, count in reads.counts.items() if count)
+        if config.bam_mode == "reads":
+            _log.info("%s: %s", config.bam, counts)
     split = _split_reads if config.bam_mode == "reads" else _split_consensus
     splits = split(store, selection, config)
     return Corpus((SplitStore(store, splits),), config, selection.dropped, inputs + side_inputs(config))
@@ -84,6 +88,9 @@ def _read_sequences(reads: AlignedReads, kept: list[str], config: DataConfig) ->
 def _consensus_sequences(reads: AlignedReads, kept: list[str], config: DataConfig) -> Iterator[tuple[str, bytes]]:
     for name in kept:
         length = reads.contigs[name]
+        # Asked of the index first: a pileup over a contig without reads is slow and gives N.
+        if next(iter(reads.reads(Interval(name, 0, length))), None) is None:
+            continue
         pieces = [
             reads.consensus(
                 Interval(name, start, min(start + _PIECE, length)),

@@ -57,7 +57,7 @@ def validate(
     bases of the window that come before.
 
     Args:
-        model: the model; its training mode and the precision of its convolutions are left as they were.
+        model: the model; its training mode is left as it was.
         windows: (windows, window + 1) token ids, so that a model sees `window` bases; PAD and N are never targets.
         rank: index of this device: it scores every `world_size`-th window.
         world_size: devices that share the windows.
