@@ -24,7 +24,7 @@ _DEFAULT_MODEL = "tiny-1k"
 _SPECIAL_TOKENS = 2
 
 
-class _Shard(click.ParamType):
+class _Shard(click.ParamType[tuple[int, int]]):
     """`i/n`: shard i of n, from 1."""
 
     name = "i/n"
@@ -157,8 +157,8 @@ def command(model: str | None, genome: str, vcf: str | None, variants: tuple[str
         if path is not None:
             check_output(path, force=force)
     with Reference(genome) as reference:
-        contig_map, names = settings["contig_map"], reference.contigs
-        contig = load_contig_map(contig_map, names) if contig_map else ContigMap({}, names)
+        contig_map, contigs = settings["contig_map"], reference.contigs
+        contig = load_contig_map(contig_map, contigs) if contig_map else ContigMap({}, contigs)
         total = count_records(vcf) if vcf and vcf != "-" and (shard or dry_run) else None
         scorer, spec, provenance = _prepare(model, window, device, threads, batch_size, settings)
         provenance |= {"genome": genome, "variants": vcf or " ".join(variants)}
@@ -174,9 +174,10 @@ def command(model: str | None, genome: str, vcf: str | None, variants: tuple[str
         with atomic_open(summary, "w") as handle:
             handle.write(json.dumps(facts, indent=2) + "\n")
     if report:
-        from hyena_dna.output.score_report import write_score_report
+        from hyena_dna.output.score_report import Labels, write_score_report
 
-        labels = (settings["label_field"], settings["label_positive"], settings["label_negative"])
+        names = (settings["label_field"], settings["label_positive"], settings["label_negative"])
+        labels = Labels(*names) if settings["label_field"] else None
         write_score_report(Path(report), counts.columns, facts, labels, settings["group_field"])
     if as_json:
         click.echo(json.dumps(facts))

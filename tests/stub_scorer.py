@@ -33,5 +33,7 @@ class FastScorer:
     """Almost nothing per window, to time what is around the model."""
 
     def score(self, windows: Sequence[StrandWindow]) -> StubScores:
-        llr = np.array([int(window.alt_ids[window.changed]) - int(window.ref_ids[window.changed]) for window in windows])
+        llr = np.array(
+            [int(window.alt_ids[window.changed]) - int(window.ref_ids[window.changed]) for window in windows]
+        )
         return StubScores(llr - 0.5, llr * 0.25, np.abs(llr) + 0.125)

@@ -8,8 +8,7 @@ two strands exactly, and which window a variant gets depends on its place, the w
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,15 +18,18 @@ from hyena_dna.errors import InputError
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.sequence import reverse_complement
 from hyena_dna.genome.variants import Trimmed
-from hyena_dna.tokenizer import ENCODE, A, N, Tokenizer, complement_ids
+from hyena_dna.tokenizer import ENCODE, N, Tokenizer
 
 __all__ = [
     "AlleleWindows",
+    "Fetch",
+    "Ids",
     "Position",
+    "Strand",
     "StrandWindow",
-    "TokenTiles",
     "WindowSpec",
     "allele_windows",
+    "both_strands",
 ]
 
 Ids = NDArray[np.uint8]
@@ -35,12 +37,9 @@ Fetch = Callable[[Interval], bytes]
 Position = Literal["center", "left", "right"]
 
 _EXACT_LIMIT = 8192
-_TILE = 1 << 17
-_TILE_BYTES = 48 << 20
 _TOKENIZER = Tokenizer()
 # Alleles are a few bases long: byte tables are faster on them than array arithmetic.
 _ENCODE_COMPLEMENT = reverse_complement(bytes(range(256)))[::-1].translate(ENCODE)
-_LETTERS = bytes(ord("ACGTN"[token - A]) if A <= token <= N else 0 for token in range(256))
 
 
 class WindowSpec(NamedTuple):
@@ -132,8 +131,15 @@ class AlleleWindows(NamedTuple):
     n_fraction: float
 
 
-class _Strand(NamedTuple):
-    """One strand of one contig: token ids by strand coordinates."""
+class Strand(NamedTuple):
+    """One strand of one contig.
+
+    Attributes:
+        chrom: contig name.
+        sign: "+" or "-".
+        length: length of the contig in bp.
+        read: gives the token ids between two positions of the strand, N beyond its ends; not to be changed.
+    """
 
     chrom: str
     sign: str
@@ -141,7 +147,7 @@ class _Strand(NamedTuple):
     read: Callable[[int, int], Ids]
 
 
-def _strand_window(strand: _Strand, s: int, n_ref: int, alt: Ids, spec: WindowSpec) -> StrandWindow:
+def _strand_window(strand: Strand, s: int, n_ref: int, alt: Ids, spec: WindowSpec) -> StrandWindow:
     window, start = spec.window, spec.start(s)
     changed, n_alt = s - start, len(alt)
     ref_ids = strand.read(start, start + window)
@@ -161,9 +167,18 @@ def _n_fraction(window: StrandWindow, contig_length: int) -> float:
     return (int(np.count_nonzero(window.ref_ids == N)) - beyond) / max(1, size - beyond)
 
 
-def _both_strands(
-    forward: _Strand, reverse: _Strand, trimmed: Trimmed, spec: WindowSpec, *, n_free: bool
+def both_strands(
+    forward: Strand, reverse: Strand, trimmed: Trimmed, spec: WindowSpec, *, n_free: bool
 ) -> AlleleWindows:
+    """The windows of one variant.
+
+    Args:
+        forward: the forward strand of its contig.
+        reverse: the reverse strand.
+        trimmed: the variant; neither allele longer than `spec.room`.
+        spec: where the window lies.
+        n_free: the contig is known to have no N near the variant.
+    """
     length = forward.length
     ref, alt = trimmed.ref.encode("ascii"), trimmed.alt.encode("ascii")
     assert max(len(ref), len(alt)) <= spec.room, "alleles longer than the window's room have no windows"
@@ -201,104 +216,10 @@ def allele_windows(
     def read_reverse(start: int, end: int) -> Ids:
         return _TOKENIZER.reverse_complement(read(contig_length - end, contig_length - start))
 
-    return _both_strands(
-        _Strand(chrom, "+", contig_length, read),
-        _Strand(chrom, "-", contig_length, read_reverse),
+    return both_strands(
+        Strand(chrom, "+", contig_length, read),
+        Strand(chrom, "-", contig_length, read_reverse),
         trimmed,
         spec,
         n_free=False,
     )
-
-
-class _Tile(NamedTuple):
-    start: int
-    end: int
-    forward: Ids
-    reverse: Ids
-    n_free: bool
-
-
-class TokenTiles:
-    """Windows of many variants, cut out of tiles of the genome that are read and encoded once.
-
-    A window is a view of a tile wherever it does not change, on the reverse strand too, so that building the windows
-    of an SNV costs microseconds. Tiles overlap by more than a window, and the most recently used are kept.
-
-    Args:
-        fetch: gives upper-case ACGTN of an interval, N beyond the contig's ends, as `Reference.fetch` does.
-        contigs: length in bp of every contig.
-        spec: where the windows lie.
-    """
-
-    def __init__(self, fetch: Fetch, contigs: Mapping[str, int], spec: WindowSpec) -> None:
-        self.fetch = fetch
-        self.contigs = contigs
-        self.spec = spec
-        # Room for both windows of a variant, which overlap, and for the bases that a deletion draws in.
-        self._step = max(_TILE, spec.window)
-        self._span = self._step + 4 * spec.window
-        self._kept = max(2, _TILE_BYTES // (2 * self._span))
-        self._tiles: OrderedDict[tuple[str, int], _Tile] = OrderedDict()
-        self._shared: OrderedDict[tuple[str, int, str], Ids] = OrderedDict()
-
-    def _tile(self, chrom: str, first: int) -> _Tile:
-        number = first // self._step
-        tile = self._tiles.get((chrom, number))
-        if tile is None:
-            start = number * self._step
-            data = self.fetch(Interval(chrom, start, start + self._span))
-            forward = np.frombuffer(data.translate(ENCODE), np.uint8)
-            reverse = complement_ids(np.ascontiguousarray(forward[::-1]))
-            reverse.flags.writeable = False
-            inside = Interval(chrom, start, start + self._span).clip(self.contigs[chrom])
-            n_free = data.count(b"N") == self._span - inside.length
-            tile = _Tile(start, start + self._span, forward, reverse, n_free)
-            self._tiles[chrom, number] = tile
-            if len(self._tiles) > self._kept:
-                self._tiles.popitem(last=False)
-        else:
-            self._tiles.move_to_end((chrom, number))
-        return tile
-
-    def bases(self, chrom: str, start: int, end: int) -> bytes:
-        """Upper-case bases of a short stretch of a contig, 0-based half-open."""
-        tile = self._tile(chrom, start)
-        if end > tile.end:
-            return self.fetch(Interval(chrom, start, end))
-        return tile.forward[start - tile.start : end - tile.start].tobytes().translate(_LETTERS)
-
-    def windows(self, chrom: str, trimmed: Trimmed) -> AlleleWindows:
-        """The windows of one variant.
-
-        Args:
-            chrom: contig name.
-            trimmed: the variant; neither allele longer than the room of the specification.
-        """
-        length, spec = self.contigs[chrom], self.spec
-        # The leftmost base that either strand may read.
-        first = trimmed.start - 2 * spec.window
-        tile = self._tile(chrom, first)
-        base = tile.start
-
-        def read(start: int, end: int) -> Ids:
-            return self._share((chrom, start, "+"), tile.forward[start - base : end - base])
-
-        def read_reverse(start: int, end: int) -> Ids:
-            low, high = tile.end - (length - start), tile.end - (length - end)
-            return self._share((chrom, length - end, "-"), tile.reverse[low:high])
-
-        return _both_strands(
-            _Strand(chrom, "+", length, read),
-            _Strand(chrom, "-", length, read_reverse),
-            trimmed,
-            spec,
-            n_free=tile.n_free,
-        )
-
-    def _share(self, key: tuple[str, int, str], ids: Ids) -> Ids:
-        if len(ids) != self.spec.window:
-            return ids
-        shared = self._shared.setdefault(key, ids)
-        if len(self._shared) > 64:
-            self._shared.popitem(last=False)
-        return shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hyena_dna.datasets.alleles import AlleleWindows, StrandWindow, WindowSpec
@@ -97,6 +97,10 @@ class SampleHaplotypes:
         return AlleleWindows(
             forward, reverse, context.beyond > 0, unknown / max(1, len(left) + len(right) - context.beyond)
         )
+
+    def windows_of(self, changes: Sequence[tuple[str, Trimmed]]) -> list[AlleleWindows]:
+        """The windows of many variants: contig and change, as for `windows`."""
+        return [self.windows(chrom, trimmed) for chrom, trimmed in changes]
 
     def _context(self, chrom: str, trimmed: Trimmed) -> list[Trimmed]:
         """The sample's other changes on the haplotype of this one."""

@@ -121,9 +121,7 @@ def variants_from_rows(rows: Iterator[tuple[int, str, int, str, str]], name: str
         rows: line number, contig, 1-based position, reference and alternative allele.
         name: what to call it in messages.
     """
-    lines = (
-        (number, f"{chrom}\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.".encode()) for number, chrom, pos, ref, alt in rows
-    )
+    lines = ((number, f"{chrom}\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.".encode()) for number, chrom, pos, ref, alt in rows)
     header = parse_header([b"##fileformat=VCFv4.3", b"\t".join(FIXED_COLUMNS)], name)
     return VariantSource(name, header, lines, [])
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dna.datasets.alleles import AlleleWindows, StrandWindow, TokenTiles
+from hyena_dna.datasets.alleles import AlleleWindows, StrandWindow
+from hyena_dna.datasets.token_tiles import TokenTiles
 from hyena_dna.errors import InputError, RunError
 from hyena_dna.genome.variants import Trimmed, classify, left_align, trim
 from hyena_dna.genome.vcf import Line, split_record
@@ -90,10 +91,9 @@ class _Site(NamedTuple):
     problem: str | None
 
 
-class _Pending(NamedTuple):
-    windows: AlleleWindows
-    flipped: bool
-    places: list[tuple[list[AlleleScore], int]]
+# Alleles that wait for scores, by contig, change and whether it is turned round, and where the scores belong.
+_Key = tuple[str, Trimmed, bool]
+_Pending = dict[_Key, list[tuple[list[AlleleScore], int]]]
 
 
 class RecordScorer:
@@ -106,7 +106,7 @@ class RecordScorer:
         rules: how alleles are judged.
         name: the input, for messages.
         width: number of columns of a record.
-        windows: gives a variant's windows in place of the tiles', such as a sample's haplotypes.
+        windows: builds windows in place of the tiles, such as a sample's haplotypes.
         forbidden: INFO keys that records must not have, because the output writes them.
     """
 
@@ -119,16 +119,17 @@ class RecordScorer:
         *,
         name: str,
         width: int,
-        windows: Callable[[str, Trimmed], AlleleWindows] | None = None,
+        windows: Callable[[Sequence[tuple[str, Trimmed]]], list[AlleleWindows]] | None = None,
         forbidden: Sequence[str] = (),
     ) -> None:
         self._tiles = tiles
         self._scorer = scorer
+        self._room = tiles.spec.room
         self._contig = contig
         self._rules = rules
         self._name = name
         self._width = width
-        self._windows = windows or tiles.windows
+        self._windows = windows or tiles.windows_of
         self._forbidden = frozenset(key.encode() for key in forbidden)
         self._contigs: dict[bytes, str | None] = {}
         self._most_windows = max(16, _BATCH_WINDOW_BYTES // (2 * tiles.spec.window))
@@ -142,7 +143,7 @@ class RecordScorer:
             RunError: a score is not finite.
         """
         records: list[ScoredRecord] = []
-        pending: dict[tuple[str, Trimmed, bool], _Pending] = {}
+        pending: _Pending = {}
         size = 0
         for number, line in lines:
             record = self._judge(number, line, pending)
@@ -173,9 +174,7 @@ class RecordScorer:
         tally, self.tally = self.tally, Tally()
         return tally
 
-    def _judge(
-        self, number: int, line: bytes, pending: dict[tuple[str, Trimmed, bool], _Pending]
-    ) -> ScoredRecord | None:
+    def _judge(self, number: int, line: bytes, pending: _Pending) -> ScoredRecord | None:
         fields = split_record(line, number, self._width, self._name)
         if self._forbidden and b"HYENA_" in fields[7]:
             self._refuse_fields(number, fields[7])
@@ -216,21 +215,14 @@ class RecordScorer:
         trimmed: Trimmed,
         flipped: bool,
         scores: list[AlleleScore],
-        pending: dict[tuple[str, Trimmed, bool], _Pending],
+        pending: _Pending,
     ) -> AlleleScore:
         """The status of an allele; where it is to be scored, its windows are put among the pending ones."""
-        key = (contig, trimmed, flipped)
-        known = pending.get(key)
-        if known is None:
-            if self._rules.normalise:
-                trimmed = left_align(trimmed, self._tiles.fetch, contig)
-            if max(len(trimmed.ref), len(trimmed.alt)) > self._tiles.spec.room:
-                return AlleleScore("too_long")
-            windows = self._windows(contig, trimmed)
-            if windows.n_fraction > self._rules.max_n_fraction:
-                return AlleleScore("n_fraction", n_fraction=windows.n_fraction)
-            known = pending[key] = _Pending(windows, flipped, [])
-        known.places.append((scores, len(scores)))
+        if self._rules.normalise:
+            trimmed = left_align(trimmed, self._tiles.fetch, contig)
+        if max(len(trimmed.ref), len(trimmed.alt)) > self._room:
+            return AlleleScore("too_long")
+        pending.setdefault((contig, trimmed, flipped), []).append((scores, len(scores)))
         return _WAITING
 
     def _site(self, number: int, fields: list[bytes]) -> _Site:
@@ -276,20 +268,27 @@ class RecordScorer:
                 self.tally.examples.append(example)
         return flips
 
-    def _finish(self, pending: Mapping[tuple[str, Trimmed, bool], _Pending]) -> None:
+    def _finish(self, pending: _Pending) -> None:
         """Score what is pending and put the scores in their places."""
-        if not pending:
+        built = self._windows([(contig, trimmed) for contig, trimmed, _ in pending])
+        waiting: list[tuple[AlleleWindows, bool, list[tuple[list[AlleleScore], int]]]] = []
+        for windows, ((_, _, flipped), places) in zip(built, pending.items(), strict=True):
+            if windows.n_fraction > self._rules.max_n_fraction:
+                _put(AlleleScore("n_fraction", n_fraction=windows.n_fraction), places)
+            else:
+                waiting.append((windows, flipped, places))
+        if not waiting:
             return
-        waiting = list(pending.values())
         count = len(waiting)
-        found = self._scorer.score([one.windows.forward for one in waiting] + [one.windows.reverse for one in waiting])
+        found = self._scorer.score([one[0].forward for one in waiting] + [one[0].reverse for one in waiting])
         rows = list(zip(found.llr.tolist(), found.llr_norm.tolist(), found.dist.tolist(), strict=True))
         for one, forward, reverse in zip(waiting, rows[:count], rows[count:], strict=True):
+            windows, flipped, places = one
             (llr_fwd, norm_fwd, dist_fwd), (llr_rev, norm_rev, dist_rev) = forward, reverse
             if not (math.isfinite(llr_fwd) and math.isfinite(llr_rev)):
-                raise RunError(f"the model gives no finite score at {one.windows.forward.key}")
-            sign = -1.0 if one.flipped else 1.0
-            status = f"ok{'|edge_padded' * one.windows.edge_padded}{'|flipped' * one.flipped}"
+                raise RunError(f"the model gives no finite score at {windows.forward.key}")
+            sign = -1.0 if flipped else 1.0
+            status = f"ok{'|edge_padded' * windows.edge_padded}{'|flipped' * flipped}"
             # Adding 0.0 turns a negative zero into zero.
             score = AlleleScore(
                 status,
@@ -298,10 +297,14 @@ class RecordScorer:
                 sign * llr_rev + 0.0,
                 sign * (norm_fwd + norm_rev) / 2 + 0.0,
                 (dist_fwd + dist_rev) / 2,
-                one.windows.n_fraction,
+                windows.n_fraction,
             )
-            for scores, place in one.places:
-                scores[place] = score
+            _put(score, places)
+
+
+def _put(score: AlleleScore, places: list[tuple[list[AlleleScore], int]]) -> None:
+    for scores, place in places:
+        scores[place] = score
 
 
 _WAITING = AlleleScore("waiting")

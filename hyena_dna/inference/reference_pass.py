@@ -34,8 +34,8 @@ class LayerTail(NamedTuple):
         inputs: (windows, kept, d_model) normed inputs of the mixer, for the halo of its short convolution.
         sources: inputs of every long convolution, each (windows, d_model, kept).
         results: their outputs, skip term included, each (windows, d_model, kept).
-        gates: (n_filters, windows, d_model, kept), the gate after each long convolution; kept of the first layer only,
-            where a substitution leaves nearly all of it as it is.
+        gates: the gate after each long convolution, each (windows, d_model, kept); kept of the first layer only, where
+            a substitution leaves nearly all of them as they are.
     """
 
     inputs: torch.Tensor

@@ -72,9 +72,7 @@ class RunCounts:
         """Number of alleles."""
         return self.statuses.total()
 
-    def add(
-        self, records: Sequence[ScoredRecord], header: VcfHeader, top: int, columns: InfoColumns | None
-    ) -> None:
+    def add(self, records: Sequence[ScoredRecord], header: VcfHeader, top: int, columns: InfoColumns | None) -> None:
         """Count a batch."""
         for record in records:
             fields = record.fields

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyena_dna.datasets.alleles import TokenTiles, WindowSpec
+from hyena_dna.datasets.alleles import WindowSpec
 from hyena_dna.datasets.haplotypes import SampleHaplotypes, read_haplotypes
+from hyena_dna.datasets.token_tiles import TokenTiles
 from hyena_dna.errors import InputError, escape
 from hyena_dna.files import fingerprint
 from hyena_dna.genome.contig_map import ContigMap
@@ -89,7 +90,7 @@ def run_file(
     windows = None
     if settings["sample"]:
         carried = read_haplotypes(open_variants(source.name), settings["sample"], contig)
-        windows = SampleHaplotypes(settings["sample"], carried, tiles.bases, lengths, spec).windows
+        windows = SampleHaplotypes(settings["sample"], carried, tiles.bases, lengths, spec).windows_of
     rules = Rules(settings["on_ref_mismatch"], settings["max_n_fraction"], settings["normalise"])
     records = RecordScorer(
         tiles, scorer, contig, rules, name=source.name, width=source.header.width, windows=windows,

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from hyena_dna.files import atomic_open
 from hyena_dna.output.charts import Rule, Series, line_chart
+from hyena_dna.output.page import render_page
 
 __all__ = ["build_report", "write_report"]
 
-_TEMPLATE = Path(__file__).with_name("report.html.j2")
 _SMOOTH_SHARE = 50
 
 
@@ -48,8 +47,8 @@ def build_report(folder: Path) -> str:
     markov = json.loads((folder / "markov.json").read_text("utf-8")) if (folder / "markov.json").exists() else None
     orders = list(markov["bits_per_base"]) if markov else []
     bits = _last(metrics["val_bits_per_base"])
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
+    return render_page(
+        "report.html.j2",
         title=f"Pretraining {record['name']}",
         subtitle=_subtitle(record),
         figures=_figures(record, metrics, bits),

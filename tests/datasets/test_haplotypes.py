@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dna.datasets.alleles import Fetch, TokenTiles, WindowSpec
+from hyena_dna.datasets.alleles import Fetch, WindowSpec
 from hyena_dna.datasets.haplotypes import Carried, SampleHaplotypes, read_haplotypes
+from hyena_dna.datasets.token_tiles import TokenTiles
 from hyena_dna.errors import InputError
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.sequence import reverse_complement
@@ -23,7 +24,9 @@ SPEC = WindowSpec.make(256)
 
 def fetcher(sequence: str) -> Fetch:
     def fetch(interval: Interval) -> bytes:
-        return "".join(sequence[i] if 0 <= i < len(sequence) else "N" for i in range(interval.start, interval.end)).encode()
+        return "".join(
+            sequence[i] if 0 <= i < len(sequence) else "N" for i in range(interval.start, interval.end)
+        ).encode()
 
     return fetch
 
@@ -75,12 +78,18 @@ def test_windows_are_cut_from_the_whole_haplotype(seed: int) -> None:
 def test_without_neighbours_the_windows_are_those_of_the_genome() -> None:
     tiles = TokenTiles(fetcher(SEQUENCE), {"c": LENGTH}, SPEC)
     haplotypes = SampleHaplotypes("S", {}, tiles.bases, {"c": LENGTH}, SPEC)
-    for change in (Trimmed(2000, SEQUENCE[2000:2003], "A"), Trimmed(10, "", "ACGT"), Trimmed(LENGTH - 3, SEQUENCE[-3], "")):
+    for change in (
+        Trimmed(2000, SEQUENCE[2000:2003], "A"),
+        Trimmed(10, "", "ACGT"),
+        Trimmed(LENGTH - 3, SEQUENCE[-3], ""),
+    ):
         one, two = haplotypes.windows("c", change), tiles.windows("c", change)
         assert one.edge_padded == two.edge_padded
         for a, b in ((one.forward, two.forward), (one.reverse, two.reverse)):
-            assert a.key[1:] == b.key[1:] and a[3:] == b[3:]
-            assert (a.ref_ids == b.ref_ids).all() and (a.alt_ids == b.alt_ids).all()
+            assert a.key[1:] == b.key[1:]
+            assert a[3:] == b[3:]
+            assert (a.ref_ids == b.ref_ids).all()
+            assert (a.alt_ids == b.alt_ids).all()
 
 
 def test_other_phase_sets_and_overlaps_are_not_applied() -> None:

@@ -46,7 +46,9 @@ def test_without_a_map_nothing_is_translated() -> None:
 
 def test_translations_are_reported() -> None:
     names = load_contig_map("ucsc", UCSC)
-    assert names("1") == "chr1" and names("chr20") == "chr20" and names("77") is None
+    assert names("1") == "chr1"
+    assert names("chr20") == "chr20"
+    assert names("77") is None
     assert names.changed == {"1": "chr1"}
 
 

@@ -71,7 +71,9 @@ def test_trimming_keeps_the_change(ref: str, alt: str, before: str, after: str) 
     assert not padded.ref or not padded.alt or padded.ref[0] != padded.alt[0]
 
 
-@given(st.text("AC", min_size=20, max_size=40), st.integers(1, 18), st.text("AC", min_size=1, max_size=4), st.booleans())
+@given(
+    st.text("AC", min_size=20, max_size=40), st.integers(1, 18), st.text("AC", min_size=1, max_size=4), st.booleans()
+)
 @settings(max_examples=300, deadline=None)
 def test_left_aligned_variants_give_the_same_sequence_and_one_place(
     sequence: str, start: int, allele: str, insertion: bool

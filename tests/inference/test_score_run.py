@@ -25,7 +25,13 @@ from tests.stub_scorer import StubScorer, StubScores
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 3000
-SETTINGS = {"on_ref_mismatch": "flag", "max_n_fraction": 0.1, "normalise": False, "sample": None, "overwrite_field": False}
+SETTINGS = {
+    "on_ref_mismatch": "flag",
+    "max_n_fraction": 0.1,
+    "normalise": False,
+    "sample": None,
+    "overwrite_field": False,
+}
 
 
 def write_input(folder: Path) -> None:
@@ -82,9 +88,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, suffix: str) -> 
             break
     assert killed >= 2
     counts = run(tmp_path, name, resume=True, force=True)
-    assert counts.records == RECORDS and counts.in_order
+    assert counts.records == RECORDS
+    assert counts.in_order
     assert (tmp_path / name).read_bytes() == expected
-    assert not list(tmp_path.glob("*.parts")) and not list(tmp_path.glob(".*tmp*"))
+    assert not list(tmp_path.glob("*.parts"))
+    assert not list(tmp_path.glob(".*tmp*"))
 
 
 def interrupt(folder: Path, **options: object) -> None:
@@ -138,7 +146,10 @@ def test_scores_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
             found.llr[0] = float("nan")
             return found
 
-    with Reference(tmp_path / "genome.fa", cache=tmp_path / "cache") as reference, pytest.raises(RunError, match="finite"):
+    with (
+        Reference(tmp_path / "genome.fa", cache=tmp_path / "cache") as reference,
+        pytest.raises(RunError, match="finite"),
+    ):
         run_file(
             open_variants(tmp_path / "in.vcf"), reference, Broken(), WindowSpec.make(128), str(tmp_path / "out.vcf"),
             ContigMap({}, reference.contigs), {}, SETTINGS, RunOptions(),

@@ -1,0 +1,179 @@
+"""Exact scores of variants from one reference pass and short local passes.
+
+Before the first changed token p nothing changes, in any layer. So with z the input of a long convolution and c its
+output, for the T scored positions from p on
+
+    c_alt[p : p + T] = c_ref[p : p + T] + conv_T(z_alt - z_ref, h[:T]),
+
+a convolution of T positions instead of the whole window, and everything else in the model works position by position
+or reaches back by the few taps of the short convolution. This holds for any change, insertions and deletions included:
+positions are those of the window, not of the genome. It is exact, and better conditioned than the difference of two
+long transforms, whose rounding errors spread over the whole window.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from hyena_dna.inference.allele_summary import Tails, summarise
+from hyena_dna.inference.likelihood import next_token_log_probs, pick_tokens
+from hyena_dna.inference.local_filters import LocalFilters, operators
+from hyena_dna.inference.reference_pass import LayerTail, ReferenceTail
+from hyena_dna.model.block import Block
+from hyena_dna.model.model import HyenaDNA
+from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops.short_conv import short_conv
+
+__all__ = ["MOST_LOCAL", "DeltaScorer"]
+
+MOST_LOCAL = 8
+"""Most changed tokens of a variant that counts as local, whose first layer is computed only around them."""
+
+
+class DeltaScorer:
+    """Scores batches of variants against reference passes.
+
+    Args:
+        model: a model of Hyena operators in evaluation mode; its weights must not change while this is in use.
+    """
+
+    def __init__(self, model: HyenaDNA) -> None:
+        self._model = model
+        self._operators = operators(model)
+        self._filters = LocalFilters(model)
+        self._past = model.config.short_filter_length - 1
+
+    def score(
+        self, reference: ReferenceTail, rows: torch.Tensor, ids: torch.Tensor, tails: Tails, *, local: bool
+    ) -> torch.Tensor:
+        """Score a batch.
+
+        Args:
+            reference: the kept part of reference windows.
+            rows: (n,) which of them each variant belongs to.
+            ids: (n, past + columns) alternative tokens from the short convolution's past before `changed` on; any
+                token where that lies outside the window.
+            tails: what is scored, at most `columns` tokens each.
+            local: whether every alternative differs from its reference in at most `MOST_LOCAL` tokens from `changed`.
+
+        Returns:
+            (n, 3) float64: llr, llr_norm, dist.
+        """
+        model, past = self._model, self._past
+        columns = ids.shape[1] - past
+        at = torch.from_numpy(tails.changed - reference.stretch.start).to(rows.device)
+        batch = _Batch(rows, at, columns, past, int(tails.changed.min()) < past)
+        ids = ids.to(torch.int64)
+        stream = model.backbone.embeddings(ids)
+        for layer, block in enumerate(model.backbone.layers):
+            assert isinstance(block, Block)
+            kept, operator = reference.layers[layer], self._operators[layer]
+            width = int(tails.different.max()) + past
+            if layer == 0 and local and width < columns:
+                mixed = self._mix_locally(block, operator, kept, stream, batch, width)
+            else:
+                mixed = self._mix(layer, block, operator, kept, stream, batch)
+            # The past keeps whatever it holds: every mixer takes it from the reference.
+            stream[:, past:] += torch.baddbmm(
+                operator.out_proj.bias, mixed.transpose(1, 2), operator.out_proj.weight.T.expand(len(rows), -1, -1)
+            )
+            stream += block.mlp(block.norm2(stream))
+        hidden = model.backbone.ln_f(stream[:, past:])
+        scores = torch.empty(len(rows), columns, dtype=torch.float64, device=rows.device)
+        scores[:, 0] = pick_tokens(reference.log_probs[rows, at - 1], ids[:, past])
+        scores[:, 1:] = pick_tokens(next_token_log_probs(model, hidden[:, :-1]), ids[:, past + 1 :])
+        shifts = hidden.sub_(batch.positions(reference.hidden, columns))
+        return summarise(tails, batch.positions(reference.scores[..., None], columns)[..., 0], scores, shifts)
+
+    def _mix(
+        self,
+        layer: int,
+        block: Block,
+        operator: HyenaOperator,
+        kept: LayerTail,
+        stream: torch.Tensor,
+        batch: _Batch,
+    ) -> torch.Tensor:
+        """What a mixer hands to its output projection, (n, d_model, columns)."""
+        config = operator.config
+        *gates, z = self._project(block, operator, kept, stream, batch).chunk(config.order + 1, dim=1)
+        for n in range(config.order):
+            index = n if config.leading_conv else n - 1
+            if index >= 0:
+                change = z - batch.channels(kept.sources[index], batch.columns)
+                z = self._filters.convolve(layer, index, change)
+                z += batch.channels(kept.results[index], batch.columns)
+            z = z * gates[config.order - 1 - n] if index < 0 else z.mul_(gates[config.order - 1 - n])
+        return z
+
+    def _mix_locally(
+        self,
+        block: Block,
+        operator: HyenaOperator,
+        kept: LayerTail,
+        stream: torch.Tensor,
+        batch: _Batch,
+        width: int,
+    ) -> torch.Tensor:
+        """The same of the first layer where its input differs in few tokens: projections differ at `width` positions.
+
+        The first long convolution then spreads `width` values, and gates are the reference's but for those positions.
+        """
+        config = operator.config
+        *gates, z = self._project(block, operator, kept, stream[:, : batch.past + width], batch).chunk(
+            config.order + 1, dim=1
+        )
+        for n in range(config.order):
+            index = n if config.leading_conv else n - 1
+            gate = gates[config.order - 1 - n]
+            if index < 0:
+                z = z * gate
+                continue
+            change = z - batch.channels(kept.sources[index], z.shape[-1])
+            z = (
+                self._filters.spread(0, index, change, batch.columns)
+                if index == 0
+                else self._filters.convolve(0, index, change)
+            )
+            z = z + batch.channels(kept.results[index], batch.columns)
+            whole_gate = batch.channels(kept.gates[index], batch.columns)
+            whole_gate[..., :width] = gate
+            z *= whole_gate
+        return z
+
+    def _project(
+        self, block: Block, operator: HyenaOperator, kept: LayerTail, stream: torch.Tensor, batch: _Batch
+    ) -> torch.Tensor:
+        """All projections after the short convolution, without its past: (n, (order + 1) d_model, positions)."""
+        past = batch.past
+        u = block.norm1(stream)
+        if past:
+            u[:, :past] = batch.positions(kept.inputs, past, before=past)
+        weight = operator.in_proj.weight.expand(len(u), -1, -1)
+        projected = torch.baddbmm(operator.in_proj.bias[:, None], weight, u.transpose(1, 2))
+        if batch.reaches_out:
+            # Before the window a projection is zero, not the projection of zero.
+            projected[..., :past] *= batch.inside()[:, None]
+        short = operator.short_filter
+        assert short.bias is not None
+        return short_conv(projected, short.weight, short.bias)[..., past:]
+
+
+class _Batch:
+    """Cuts what belongs to each variant of a batch out of what is kept of the reference windows."""
+
+    def __init__(self, rows: torch.Tensor, at: torch.Tensor, columns: int, past: int, reaches_out: bool) -> None:
+        self.rows = rows
+        self.at = at
+        self.columns = columns
+        self.past = past
+        self.reaches_out = reaches_out
+        self._window_start = torch.zeros(0)
+
+    def channels(self, x: torch.Tensor, count: int) -> torch.Tensor:
+        """(windows, d_model, kept) -> (n, d_model, count) from `changed` on; a copy."""
+        return x.unfold(2, count, 1).permute(0, 2, 1, 3)[self.rows, self.at]
+
+    def positions(self, x: torch.Tensor, count: int, *, before: int = 0) -> torch.Tensor:
+        """(windows, kept, d_model) -> (n, count, d_model) from `before` positions before `changed` on; a copy."""
+        return x.unfold(1, count, 1).permute(0, 1, 3, 2)[self.rows, self.at - before]
