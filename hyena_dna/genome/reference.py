@@ -82,6 +82,7 @@ class Reference:
         self._scans: list[FastaScan] | None = None
         self._entries: list[Path] = []
         self._places: dict[str, tuple[int, int]] = {}
+        self._lengths: dict[str, int] = {}
         self._handles: dict[int, list[Any]] = {}
         for path in self.paths:
             check_regular(path)
@@ -118,12 +119,16 @@ class Reference:
                     raise InputError(reason, file=scan.path, remedy="rename one of them or give one file")
                 places[contig.name] = (i, j)
         self._places = places
+        self._lengths = {contig.name: contig.length for scan, _ in results for contig in scan.contigs}
         self._entries = [entry for _, entry in results]
         self._scans = [scan for scan, _ in results]
 
     @property
     def scan(self) -> list[FastaScan]:
         """What reading each file found."""
+        return self._ensure_read()
+
+    def _ensure_read(self) -> list[FastaScan]:
         if self._scans is None:
             self._read([None] * len(self.paths))
         assert self._scans is not None
@@ -132,7 +137,8 @@ class Reference:
     @property
     def contigs(self) -> dict[str, int]:
         """Length in bp of every contig, in file order; contigs without bases are listed too."""
-        return {contig.name: contig.length for scan in self.scan for contig in scan.contigs}
+        self._ensure_read()
+        return self._lengths
 
     @property
     def fingerprint(self) -> dict[str, dict[str, int | str]]:
@@ -152,7 +158,7 @@ class Reference:
         Raises:
             InputError: the genome has no such contig, or its file changed or is damaged.
         """
-        self.scan  # noqa: B018
+        scans = self._ensure_read()
         place = self._places.get(interval.chrom)
         if place is None:
             raise InputError(
@@ -161,7 +167,7 @@ class Reference:
                 remedy=contig_hint(interval.chrom, self._places),
             )
         file, index = place
-        contig = self.scan[file].contigs[index]
+        contig = scans[file].contigs[index]
         inside = interval.clip(contig.length)
         body = b"".join(
             self._fetch_inside(file, index, contig, start, min(start + _PIECE, inside.end))

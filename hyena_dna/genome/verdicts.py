@@ -46,7 +46,7 @@ def make_cache(folder: Path) -> Path:
 
 def _unwritable(folder: Path, why: str) -> InputError:
     reason = f"the cache folder cannot be written: {why.lower()}"
-    return InputError(reason, file=folder, remedy="set XDG_CACHE_HOME to a writable folder")
+    return InputError(reason, file=folder, remedy="set XDG_CACHE_HOME to a writable folder with free space")
 
 
 def cache_entry(cache: Path, subject: object, content: object) -> Path:
@@ -101,7 +101,10 @@ def read_or_scan(
         entry = cache_entry(cache, subject, scan.fingerprint)
         if known is None:
             drop_stale(entry, os.fspath(path))
-            _save(entry, scan)
+            try:
+                _save(entry, scan)
+            except OSError as error:
+                raise _unwritable(cache, os.strerror(error.errno or 0)) from error
     return scan, entry
 
 

@@ -70,9 +70,7 @@ def window_tails(windows: Sequence[StrandWindow], span: int) -> Tails:
     return Tails(*np.array(rows, np.int64).reshape(-1, 5).T)
 
 
-def summarise(
-    tails: Tails, ref_scores: torch.Tensor, alt_scores: torch.Tensor, shifts: torch.Tensor
-) -> torch.Tensor:
+def summarise(tails: Tails, ref_scores: torch.Tensor, alt_scores: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
     """The three scores of each window.
 
     Windows whose alleles are equal over the scored span get exactly 0 for `llr` and `dist`, whatever rounding did.

@@ -13,6 +13,7 @@ long transforms, whose rounding errors spread over the whole window.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from hyena_dna.inference.allele_summary import Tails, summarise
@@ -61,8 +62,7 @@ class DeltaScorer:
         """
         model, past = self._model, self._past
         columns = ids.shape[1] - past
-        at = torch.from_numpy(tails.changed - reference.stretch.start).to(rows.device)
-        batch = _Batch(rows, at, columns, past, int(tails.changed.min()) < past)
+        batch = _Batch(reference, rows, tails, columns, past)
         ids = ids.to(torch.int64)
         stream = model.backbone.embeddings(ids)
         for layer, block in enumerate(model.backbone.layers):
@@ -80,7 +80,7 @@ class DeltaScorer:
             stream += block.mlp(block.norm2(stream))
         hidden = model.backbone.ln_f(stream[:, past:])
         scores = torch.empty(len(rows), columns, dtype=torch.float64, device=rows.device)
-        scores[:, 0] = pick_tokens(reference.log_probs[rows, at - 1], ids[:, past])
+        scores[:, 0] = pick_tokens(reference.log_probs[rows, batch.at - 1], ids[:, past])
         scores[:, 1:] = pick_tokens(next_token_log_probs(model, hidden[:, :-1]), ids[:, past + 1 :])
         shifts = hidden.sub_(batch.positions(reference.hidden, columns))
         return summarise(tails, batch.positions(reference.scores[..., None], columns)[..., 0], scores, shifts)
@@ -151,24 +151,32 @@ class DeltaScorer:
             u[:, :past] = batch.positions(kept.inputs, past, before=past)
         weight = operator.in_proj.weight.expand(len(u), -1, -1)
         projected = torch.baddbmm(operator.in_proj.bias[:, None], weight, u.transpose(1, 2))
-        if batch.reaches_out:
+        if batch.inside is not None:
             # Before the window a projection is zero, not the projection of zero.
-            projected[..., :past] *= batch.inside()[:, None]
+            projected[..., :past] *= batch.inside[:, None]
         short = operator.short_filter
         assert short.bias is not None
         return short_conv(projected, short.weight, short.bias)[..., past:]
 
 
 class _Batch:
-    """Cuts what belongs to each variant of a batch out of what is kept of the reference windows."""
+    """Cuts what belongs to each variant of a batch out of what is kept of the reference windows.
 
-    def __init__(self, rows: torch.Tensor, at: torch.Tensor, columns: int, past: int, reaches_out: bool) -> None:
+    Attributes:
+        rows: (n,) reference window of each variant.
+        at: (n,) index of `changed` among the kept positions.
+        columns: positions computed.
+        past: positions before `changed` that the short convolution reads.
+        inside: (n, past), whether those are inside the window; None where all are.
+    """
+
+    def __init__(self, reference: ReferenceTail, rows: torch.Tensor, tails: Tails, columns: int, past: int) -> None:
         self.rows = rows
-        self.at = at
+        self.at = torch.from_numpy(tails.changed - reference.stretch.start).to(rows.device)
         self.columns = columns
         self.past = past
-        self.reaches_out = reaches_out
-        self._window_start = torch.zeros(0)
+        before = tails.changed[:, None] + np.arange(-past, 0)
+        self.inside = None if (before >= 0).all() else torch.from_numpy(before >= 0).to(rows.device)
 
     def channels(self, x: torch.Tensor, count: int) -> torch.Tensor:
         """(windows, d_model, kept) -> (n, d_model, count) from `changed` on; a copy."""

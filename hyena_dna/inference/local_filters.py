@@ -51,10 +51,12 @@ class LocalFilters:
 
         def make() -> torch.Tensor:
             # A skip term is one more tap at distance 0, and so a constant in the spectrum.
-            return rfft(self._taps(layer, length), n=size)
+            spectrum: torch.Tensor = rfft(self._taps(layer, length), n=size)
+            return spectrum
 
         spectrum = self._keep(("spectrum", layer, length, size), make)[index]
-        return irfft(rfft(z, n=size).mul_(spectrum), n=size)[..., :length]
+        whole: torch.Tensor = irfft(rfft(z, n=size).mul_(spectrum), n=size)
+        return whole[..., :length]
 
     def spread(self, layer: int, index: int, z: torch.Tensor, length: int) -> torch.Tensor:
         """Convolve a few values: (batch, d_model, width), zero from there on -> (batch, d_model, length).
@@ -74,7 +76,7 @@ class LocalFilters:
     def _taps(self, layer: int, length: int) -> torch.Tensor:
         """(n_filters, d_model, length)."""
         operator = self._operators[layer]
-        taps = operator.filter_fn(length)
+        taps: torch.Tensor = operator.filter_fn(length)
         taps[..., 0] += operator.filter_fn.bias.view(taps.shape[:2])
         return taps
 

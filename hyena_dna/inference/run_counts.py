@@ -150,11 +150,13 @@ class RunCounts:
             chrom, pos = other._begin
             here, at = self._end
             if other._begin == self._end:
-                self.duplicates += sum(allele in self._last for allele in other._first)
+                # What repeats within the other part was counted there.
+                self.duplicates += len(set(other._first) & set(self._last))
             self.in_order &= chrom != here or pos >= at
             self.in_order &= not ((set(self.undeclared.contigs) - {here}) & set(other.undeclared.contigs))
             self.in_order &= chrom == here or here not in other.undeclared.contigs
-        self._end, self._last = other._end, other._last
+        whole = other._begin == other._end == self._end
+        self._end, self._last = other._end, [*self._last, *other._last] if whole else other._last
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""

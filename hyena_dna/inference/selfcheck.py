@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hyena_dna.inference.likelihood import log_likelihood
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import PRESETS
@@ -23,7 +24,7 @@ from hyena_dna.ops.long_conv import long_conv
 from hyena_dna.paths import cache_root
 from hyena_dna.tokenizer import BASE_IDS, Tokenizer
 
-__all__ = ["Check", "check_files", "check_memory", "check_model", "forward_bytes", "log_likelihood"]
+__all__ = ["Check", "check_files", "check_memory", "check_model", "forward_bytes"]
 
 CONVOLUTION_ERROR = 1e-5
 CAUSALITY_ERROR = 5e-5
@@ -38,21 +39,6 @@ class Check(NamedTuple):
     name: str
     ok: bool | None
     detail: str
-
-
-def log_likelihood(model: HyenaDNA, ids: torch.Tensor) -> torch.Tensor:
-    """Log-likelihood of sequences under a causal model, of every token but the first, given its prefix.
-
-    Args:
-        model: a model in evaluation mode.
-        ids: (batch, length) token ids.
-
-    Returns:
-        (batch,) float64, in nats; float32 log-softmax over the real tokens, summed in float64.
-    """
-    logits: torch.Tensor = model(ids[:, :-1]).logits
-    scores = logits[..., : model.config.vocab_size].float().log_softmax(-1)
-    return scores.gather(-1, ids[:, 1:, None].long())[..., 0].double().sum(-1)
 
 
 def check_model(model: HyenaDNA, device: torch.device) -> Iterator[Check]:

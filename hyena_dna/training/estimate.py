@@ -29,9 +29,9 @@ from hyena_dna.training.corpus import Corpus
 from hyena_dna.training.engine import Engine, TokenBatch
 from hyena_dna.training.optim import build_optimizer
 from hyena_dna.training.plan import StepPlan
-from hyena_dna.training.pretrain import open_corpus
 from hyena_dna.training.progress import format_seconds
 from hyena_dna.training.resources import device_name, peak_memory, resolve, resolve_device
+from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter
 from hyena_dna.training.validation import validate
 

@@ -24,7 +24,7 @@ from hyena_dna.training.baseline import MarkovTable, markov_table
 from hyena_dna.training.card import model_card
 from hyena_dna.training.checkpoints import RunState, latest_checkpoint, load_checkpoint, read_state
 from hyena_dna.training.config import PretrainConfig
-from hyena_dna.training.corpus import Corpus, genome_corpus
+from hyena_dna.training.corpus import Corpus
 from hyena_dna.training.device_store import DeviceCutter, fits_on_device
 from hyena_dna.training.module import PretrainModule, Session
 from hyena_dna.training.plan import StepPlan
@@ -41,10 +41,11 @@ from hyena_dna.training.resume import adopt_resolved, check_same_config, check_s
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
 from hyena_dna.training.run_record import now, piece, read_record, start_record, write_record
 from hyena_dna.training.signals import StopSignals
+from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter, StepData, WindowCutter
 from hyena_dna.training.validation import Validation, validate
 
-__all__ = ["Outcome", "RunOptions", "open_corpus", "pretrain"]
+__all__ = ["Outcome", "RunOptions", "pretrain"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,27 +86,6 @@ class Outcome:
     folder: Path
     exit_code: int
     record: dict[str, Any]
-
-
-def open_corpus(config: PretrainConfig) -> Corpus:
-    """Open the sequence of a run.
-
-    Raises:
-        InputError: nothing is named, or it is not sound.
-    """
-    if config.data.bam:
-        from hyena_dna.training.read_corpus import read_corpus
-
-        corpus = read_corpus(config.data)
-    elif config.data.genomes:
-        corpus = genome_corpus(config.data)
-    else:
-        raise InputError("no sequence to train on", remedy="name a FASTA with --genome")
-    if corpus.dropped:
-        shown = ", ".join(corpus.dropped[:8]) + (" ..." if len(corpus.dropped) > 8 else "")
-        _log.info("contigs left out: %d (%s)", len(corpus.dropped), shown)
-    _log.info("%s", corpus.rule)
-    return corpus
 
 
 def pretrain(config: PretrainConfig, output: Path, options: RunOptions) -> Outcome:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 __all__ = ["StopSignals", "reset_in_worker"]
+
+# From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
@@ -47,7 +52,12 @@ class StopSignals:
 
 
 def reset_in_worker(_: int) -> None:
-    """Give a data worker its own manners: Ctrl-C is the parent's business, SIGTERM ends the worker."""
+    """Give a data worker its own manners: Ctrl-C is the parent's business, SIGTERM ends the worker, and so does the
+    end of the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # A worker notices by itself that its parent was killed, but then waits for ever to flush a pipe that nobody
+        # reads any more.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -25,8 +25,9 @@ from hyena_dna.training.device_store import DeviceCutter, fits_on_device
 from hyena_dna.training.engine import Engine
 from hyena_dna.training.optim import build_optimizer
 from hyena_dna.training.plan import StepPlan
-from hyena_dna.training.pretrain import RunOptions, open_corpus, pretrain
+from hyena_dna.training.pretrain import RunOptions, pretrain
 from hyena_dna.training.resources import resolve, resolve_device
+from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter, StepData, WindowCutter
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
 import tempfile
 import threading
@@ -395,6 +396,22 @@ def test_read_only_data_and_an_unprivileged_user(monkeypatch: pytest.MonkeyPatch
             ["NACGT", "NACGT", "permission denied", "the cache folder cannot be written: permission denied"]
         ]
         data.chmod(0o755)
+
+
+def test_a_full_disk_while_indexing_leaves_no_index(tmp_path: Path) -> None:
+    """pyfaidx and pysam leave an empty index there, and open it next time as a genome without contigs."""
+    path = write(tmp_path / "g.fa", b"".join(b">c%d\nACGT\n" % i for i in range(5000)))
+
+    def work(_: int) -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        try:
+            return str(len(Reference(path).contigs))
+        except InputError as error:
+            return error.reason
+
+    assert in_processes(1, work) == ["the cache folder cannot be written: file too large"]
+    assert [p.suffix for p in (cache_root() / "fasta").iterdir()] == [".lock"]
+    assert len(Reference(path).contigs) == 5000
 
 
 def test_real_genomes_equal_samtools(shared_data: Path, tmp_path: Path) -> None:

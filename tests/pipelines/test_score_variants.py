@@ -462,6 +462,17 @@ def test_names_of_another_assembly_fail_with_a_clear_line_and_work_with_a_map(
     assert {fields[0] for fields in outcome.records} == {"20"}
 
 
+def test_the_report_ranks_measured_effects(score: Score, shared_data: Path, tmp_path: Path) -> None:
+    folder, report = shared_data / "brca1", tmp_path / "report.html"
+    options = ["--label-field", "SGE_CLASS", "--label-positive", "LOF", "--label-negative", "FUNC"]
+    options += ["--group-field", "CONSEQUENCE", "--report", str(report)]
+    score(folder / "brca1_sge.vcf.gz", *options, fasta=folder / "brca1_region.fa.gz")
+    page = report.read_text("utf-8")
+    assert "823 variants are LOF, 2,821 are FUNC" in page
+    for word in ("AUROC", "Nonsense", "Synonymous"):
+        assert word in page
+
+
 def test_every_measured_variant_is_scored(score: Score, shared_data: Path) -> None:
     folder = shared_data / "brca1"
     outcome = score(folder / "brca1_sge.vcf.gz", fasta=folder / "brca1_region.fa.gz", suffix=".vcf.gz")

@@ -11,7 +11,7 @@ from hyena_dna.errors import InputError
 from hyena_dna.tokenizer import SOFT_MASK
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.corpus import Corpus, patterns_for
-from hyena_dna.training.pretrain import open_corpus
+from hyena_dna.training.sources import open_corpus
 
 from .conftest import CONTIGS, write_genome
 

@@ -11,7 +11,7 @@ from hyena_dna.datasets.batches import LossWeights
 from hyena_dna.datasets.windows import WindowBatch
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.plan import StepPlan
-from hyena_dna.training.pretrain import open_corpus
+from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter, StepData, share_of, step_loader
 
 Maker = Callable[..., PretrainConfig]
