@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable
@@ -66,9 +67,12 @@ class _BatchSize(click.ParamType[int | None]):
 LENGTH = _Length()
 
 
-def _quieten(_: click.Context, __: click.Parameter, quiet: bool) -> bool:
+def _quieten(ctx: click.Context, _: click.Parameter, quiet: bool) -> bool:
     if quiet:
-        logging.getLogger().setLevel(logging.ERROR)
+        root = logging.getLogger()
+        # A program that calls a command keeps its own level.
+        ctx.call_on_close(functools.partial(root.setLevel, root.level))
+        root.setLevel(logging.ERROR)
     return quiet
 
 

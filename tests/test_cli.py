@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import subprocess
 import sys
@@ -110,3 +111,17 @@ def test_a_closed_pipe_is_quiet() -> None:
     command = f"{sys.executable} -m pipelines --help | head -c 1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert result.stderr == ""
+
+
+def test_quiet_lasts_as_long_as_the_command() -> None:
+    from pipelines.options import report_options
+
+    @click.command()
+    @report_options
+    def command(as_json: bool, quiet: bool) -> int:
+        return logging.getLogger().level
+
+    root = logging.getLogger()
+    before = root.level
+    assert command.main(["--quiet"], standalone_mode=False) == logging.ERROR
+    assert root.level == before

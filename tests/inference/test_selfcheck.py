@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from hyena_dna.inference.selfcheck import Check, check_files, check_memory, check_model, forward_bytes, log_likelihood
+from hyena_dna.inference.likelihood import log_likelihood
+from hyena_dna.inference.selfcheck import Check, check_files, check_memory, check_model, forward_bytes
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import PRESETS

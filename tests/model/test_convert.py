@@ -154,7 +154,6 @@ def test_the_probe_finds_the_shift_of_the_model_that_wrote_the_dna(truth: float,
     with Reference(path) as reference:
         scores = probe_shift(twin, reference)
     assert [score.shift for score in scores] == [0.05, 0.0]
-    print(scores)
     assert min(scores, key=lambda score: score.bits_per_base).shift == truth
     assert twin.config.modulation_shift == 0.05 - truth
 
