@@ -69,10 +69,10 @@ LENGTH = _Length()
 
 def _quieten(ctx: click.Context, _: click.Parameter, quiet: bool) -> bool:
     if quiet:
-        root = logging.getLogger()
+        logger = logging.getLogger("hyena_dna")
         # A program that calls a command keeps its own level.
-        ctx.call_on_close(functools.partial(root.setLevel, root.level))
-        root.setLevel(logging.ERROR)
+        ctx.call_on_close(functools.partial(logger.setLevel, logger.level))
+        logger.setLevel(logging.ERROR)
     return quiet
 
 

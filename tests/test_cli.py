@@ -119,9 +119,9 @@ def test_quiet_lasts_as_long_as_the_command() -> None:
     @click.command()
     @report_options
     def command(as_json: bool, quiet: bool) -> int:
-        return logging.getLogger().level
+        return logging.getLogger("hyena_dna").level
 
-    root = logging.getLogger()
-    before = root.level
+    logger = logging.getLogger("hyena_dna")
+    before = logger.level
     assert command.main(["--quiet"], standalone_mode=False) == logging.ERROR
-    assert root.level == before
+    assert logger.level == before

@@ -16,6 +16,7 @@ from hyena_dna.files import fingerprint
 from hyena_dna.genome.contig_map import ContigMap
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.vcf import VariantSource, open_variants
+from hyena_dna.genome.vcf_header import VcfHeader
 from hyena_dna.inference.record_scores import RecordScorer, Rules, WindowScorer
 from hyena_dna.inference.run_counts import RunCounts
 from hyena_dna.inference.score_run import RunOptions, check_input, score_file, score_stream
@@ -39,7 +40,7 @@ def provenance_line(provenance: Mapping[str, Any]) -> str:
     Shards and their merged whole have the same line, because nothing in it depends on the output.
     """
     given = {key: value for key, value in provenance.items() if value not in (None, False)}
-    names = {"on_ref_mismatch", "contig_map", "sample", "model", "genome", "variants"}
+    names = {"version", "on_ref_mismatch", "contig_map", "sample", "model", "genome", "variants"}
     fields = [f"{key}={_quoted(value) if key in names else value}" for key, value in given.items()]
     options = [
         f"--{'vcf' if key == 'variants' else key.replace('_', '-')}{'' if value is True else f' {value}'}"
@@ -114,7 +115,7 @@ def run_file(
     return counts
 
 
-def _check_fields(source: VariantSource, *, overwrite: bool) -> Any:
+def _check_fields(source: VariantSource, *, overwrite: bool) -> VcfHeader:
     present = sorted(name for name in INFO_FIELDS if name.encode() in source.header.info)
     if present and not overwrite:
         raise InputError(

@@ -1,0 +1,278 @@
+"""Embeddings: a model's hidden states of records, pooled, on one strand or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyena_dna.datasets.cut import cut_windows
+from hyena_dna.errors import InputError
+from hyena_dna.inference.inputs import Chunk
+from hyena_dna.inference.layers import Layers, hidden_states
+from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, pool_tiles
+from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches
+from hyena_dna.inference.tiling import Tiles, tile_chunk
+from hyena_dna.inference.windows import batches_by_length, check_overlap
+from hyena_dna.model.model import HyenaDNA
+
+__all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands"]
+
+Strands = Literal["mean", "concat", "fwd"]
+
+# Rows are padded to a multiple of this many tokens, so that few lengths of filters are made.
+_MULTIPLE = 64
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """What an embedding is.
+
+    Attributes:
+        layers: the hidden states to take.
+        pool: how positions are combined.
+        strands: the mean over the record and its reverse complement, both side by side, or the record alone.
+        overlap: bp that tiles share, where a record is longer than the model.
+    """
+
+    layers: Layers
+    pool: Pool
+    strands: Strands = "mean"
+    overlap: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Strands that are read."""
+        return 1 if self.strands == "fwd" else 2
+
+    def width(self, d_model: int) -> int:
+        """Numbers per record, or per base for pool `none`.
+
+        Vectors lie side by side: by bin, in each by strand, in each by layer.
+        """
+        return self.pool.vectors * (2 if self.strands == "concat" else 1) * self.layers.count * d_model
+
+
+@dataclass(frozen=True)
+class _PlannedBatch:
+    tiles: NDArray[np.int64]
+    ids: torch.Tensor
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlannedChunk:
+    """A chunk with its tiles cut and batched, ready for the device."""
+
+    chunk: Chunk
+    tiles: Tiles
+    pieces: Pieces
+    batches: list[_PlannedBatch]
+
+
+@dataclass(frozen=True)
+class RunningChunk:
+    """A chunk that the device works on."""
+
+    plan: PlannedChunk
+    parts: list[tuple[NDArray[np.int64], torch.Tensor]]
+    ready: torch.cuda.Event | None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The embedding of a chunk.
+
+    Attributes:
+        chunk: its records.
+        vectors: (records, width) float32; for pool `none` (bases of all records, width).
+        counts: (records,) vectors of each record: 1, or its bases for pool `none`.
+    """
+
+    chunk: Chunk
+    vectors: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+
+class Embedder:
+    """Embeds chunks in three steps, which a pipeline can overlap: plan (host), launch (device), finish (host).
+
+    Args:
+        model: in evaluation mode, on the device.
+        spec: what an embedding is.
+        precision: dtype of the linear layers.
+        batch_size: windows per batch; None for as many as are fast on the device.
+
+    Raises:
+        InputError: the tiles of this model cannot overlap so far.
+    """
+
+    def __init__(
+        self,
+        model: HyenaDNA,
+        spec: EmbeddingSpec,
+        *,
+        precision: torch.dtype = torch.float32,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.device = model.lm_head.weight.device
+        self._precision = precision
+        self._batch_size = batch_size
+        self._window = model.config.max_length
+        check_overlap(self._window, spec.overlap)
+        fitting = batch_tokens(self.device, model.config.d_model)
+        self._batch_tokens = fitting if batch_size is None else self._window * batch_size
+
+    @property
+    def width(self) -> int:
+        """Numbers per vector."""
+        return self.spec.width(self.model.config.d_model)
+
+    def embed(self, chunk: Chunk) -> Embedding:
+        """Embed one chunk, one step after the other."""
+        return self.finish(self.launch(self.plan(chunk)))
+
+    def tokens(self, chunk: Chunk) -> int:
+        """Tokens that the model reads for a chunk, on all strands, overlaps counted as often as they are read."""
+        tiles = tile_chunk(chunk, self._window, self.spec.overlap, strands=self.spec.passes)
+        used = np.unique(cut_pieces(self.spec.pool, chunk, tiles).tile)
+        return int(tiles.lengths[used].sum())
+
+    def plan(self, chunk: Chunk) -> PlannedChunk:
+        """Cut the windows of a chunk and batch them."""
+        tiles = tile_chunk(chunk, self._window, self.spec.overlap, strands=self.spec.passes)
+        pieces = cut_pieces(self.spec.pool, chunk, tiles)
+        used = np.unique(pieces.tile)
+        groups = batches_by_length(
+            tiles.lengths[used], self._batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE
+        )
+        return PlannedChunk(chunk, tiles, pieces, [self._cut(chunk, tiles, used[group]) for group in groups])
+
+    def _cut(self, chunk: Chunk, tiles: Tiles, rows: NDArray[np.int64]) -> _PlannedBatch:
+        lengths = tiles.lengths[rows]
+        width = int(lengths.max())
+        full = bool((lengths == width).all())
+        if not full:
+            width = min(-(-width // _MULTIPLE) * _MULTIPLE, self._window)
+        ids = cut_windows(
+            chunk.tokens, tiles.store_start[rows], None if full else lengths, width, tiles.reverse[rows]
+        ).ids
+        tensor = torch.from_numpy(ids)
+        return _PlannedBatch(rows, tensor.pin_memory() if self.device.type == "cuda" else tensor, lengths)
+
+    def launch(self, plan: PlannedChunk) -> RunningChunk:
+        """Start the device on a chunk; on a GPU this returns before it is done.
+
+        Raises:
+            RunError: the device has too little memory for a single window.
+        """
+        parts: list[tuple[NDArray[np.int64], torch.Tensor]] = []
+        by_tile = np.argsort(plan.pieces.tile, kind="stable")
+        tile_of = plan.pieces.tile[by_tile]
+        for batch in plan.batches:
+
+            def compute(
+                rows: NDArray[np.int64], batch: _PlannedBatch = batch
+            ) -> list[tuple[NDArray[np.int64], torch.Tensor]]:
+                low = np.searchsorted(tile_of, batch.tiles[rows], "left")
+                counts = np.searchsorted(tile_of, batch.tiles[rows], "right") - low
+                row = np.repeat(np.arange(len(rows)), counts)
+                numbers = by_tile[np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - low, counts)]
+                return [(numbers, self._compute(batch, rows, row, plan.pieces, numbers))]
+
+            for _, found in run_batches(compute, [np.arange(len(batch.tiles))]):
+                parts += found
+        event = None
+        if self.device.type == "cuda":
+            parts = [(numbers, _to_pinned(values)) for numbers, values in parts]
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self.device))
+        return RunningChunk(plan, parts, event)
+
+    @torch.inference_mode()
+    def _compute(
+        self,
+        batch: _PlannedBatch,
+        rows: NDArray[np.int64],
+        row: NDArray[np.int64],
+        pieces: Pieces,
+        numbers: NDArray[np.int64],
+    ) -> torch.Tensor:
+        whole = len(rows) == len(batch.ids)
+        ids = (batch.ids if whole else batch.ids[rows[0] : rows[-1] + 1]).to(self.device, non_blocking=True)
+        sizes = batch.lengths[rows]
+        padded = bool((sizes < ids.shape[1]).any())
+        lengths = self._send(sizes) if padded else None
+        with autocast(self.device, self._precision):
+            hidden = hidden_states(self.model, ids, lengths, self.spec.layers)
+        where = [self._send(values) for values in (row, pieces.low[numbers], pieces.high[numbers])]
+        return pool_tiles(self.spec.pool, hidden, *where, single=pieces.single)
+
+    def _send(self, values: NDArray[np.int64]) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def finish(self, running: RunningChunk) -> Embedding:
+        """Wait for the device and put the vectors of a chunk together."""
+        if running.ready is not None:
+            running.ready.synchronize()
+        plan, pool = running.plan, self.spec.pool
+        width = self.spec.layers.count * self.model.config.d_model
+        if pool.kind == "none":
+            return self._finish_bases(running, width)
+        values = np.empty((len(plan.pieces.tile), width), np.float32)
+        for numbers, part in running.parts:
+            values[numbers] = part.numpy()
+        records = len(plan.chunk.rows)
+        found = combine(pool, plan.pieces, values, self.spec.passes * records * pool.vectors)
+        strands = found.reshape(self.spec.passes, records, pool.vectors, width)
+        return Embedding(plan.chunk, self._join(strands).reshape(records, self.width), np.ones(records, np.int64))
+
+    def _finish_bases(self, running: RunningChunk, width: int) -> Embedding:
+        chunk, tiles, pieces = running.plan.chunk, running.plan.tiles, running.plan.pieces
+        before = np.cumsum(chunk.lengths) - chunk.lengths
+        values = np.empty((self.spec.passes, int(chunk.lengths.sum()), width), np.float32)
+        for numbers, part in running.parts:
+            rows = part.numpy()
+            done = 0
+            for number in numbers:
+                tile, count = pieces.tile[number], pieces.high[number] - pieces.low[number]
+                record, first = tiles.record[tile], tiles.start[tile] + pieces.low[number]
+                stretch = rows[done : done + count]
+                if tiles.passes[tile] == 1:
+                    # Back into the direction of the record.
+                    stretch, first = stretch[::-1], chunk.lengths[record] - first - count
+                values[tiles.passes[tile], before[record] + first : before[record] + first + count] = stretch
+                done += count
+        return Embedding(chunk, self._join(values), chunk.lengths)
+
+    def _join(self, strands: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(passes, ..., width) -> (..., width or 2 * width)."""
+        match self.spec.strands:
+            case "mean":
+                return (strands[0] + strands[1]) * np.float32(0.5)
+            case "concat":
+                return np.concatenate([strands[0], strands[1]], -1)
+        return strands[0]
+
+
+def _to_pinned(values: torch.Tensor) -> torch.Tensor:
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return pinned.copy_(values, non_blocking=True)
+
+
+def check_finite(embedding: Embedding) -> None:
+    """Refuse vectors that are not numbers.
+
+    Raises:
+        InputError: a record has NaN or infinity; the model is at fault.
+    """
+    bad = ~np.isfinite(embedding.vectors).all(1)
+    if bad.any():
+        row = embedding.chunk.rows[int(np.repeat(np.arange(len(embedding.counts)), embedding.counts)[bad.argmax()])]
+        raise InputError(f"the model gives no finite embedding of {row.name!r}", remedy="try --precision fp32")

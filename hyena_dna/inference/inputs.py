@@ -1,0 +1,178 @@
+"""What a model is to read, in chunks of records: stretches of a token store, or sequences as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyena_dna.datasets.store import TokenStore
+from hyena_dna.errors import InputError
+from hyena_dna.genome.regions import Region
+from hyena_dna.tokenizer import Tokenizer
+
+__all__ = ["Chunk", "ChunkLimits", "Row", "region_chunks", "sequence_chunks"]
+
+
+class Row(NamedTuple):
+    """What is known of a record; the columns of every output.
+
+    A sequence without a place on a genome has no `chrom`, and runs from 0 to its length.
+    """
+
+    chrom: str | None
+    start: int
+    """First base, 0-based."""
+    end: int
+    """One past the last base."""
+    name: str
+    strand: str
+    label: str | None = None
+    split: str | None = None
+
+
+class ChunkLimits(NamedTuple):
+    """Where chunks end: they depend on the records alone, so that a resumed run has the same ones."""
+
+    records: int = 2048
+    bases: int = 1 << 21
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records and the bases to read of each.
+
+    Attributes:
+        index: number of the chunk, from 0.
+        rows: what is known of the records.
+        tokens: (total,) token ids that the records lie in, 0x80 set where soft-masked.
+        starts: (records,) first base of each record in `tokens`.
+        lengths: (records,) bp.
+        reverse: (records,) the record is to be read from the opposite strand.
+        centres: (records,) index of the centre, counted from the first base whatever the strand.
+    """
+
+    index: int
+    rows: list[Row]
+    tokens: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
+    centres: NDArray[np.int64]
+
+
+class _Item(NamedTuple):
+    """One record on its way into a chunk; `piece` is None where tokens are in a store."""
+
+    row: Row
+    start: int
+    length: int
+    reverse: bool
+    centre: int
+    piece: NDArray[np.uint8] | None
+
+
+def region_chunks(
+    store: TokenStore,
+    regions: Sequence[Region],
+    *,
+    window: int | None = None,
+    stranded: bool = False,
+    limits: ChunkLimits | None = None,
+) -> Iterator[Chunk]:
+    """Read regions of a genome.
+
+    Args:
+        store: the genome.
+        regions: inside its contigs.
+        window: bp around the centre of each region, cut at the ends of its contig; None for the region itself.
+        stranded: read regions on "-" from the opposite strand, instead of all on "+".
+        limits: the size of chunks.
+
+    Yields:
+        Chunks, in the order of the regions.
+    """
+
+    def items() -> Iterator[_Item]:
+        for region in regions:
+            place = region.interval
+            row = Row(place.chrom, place.start, place.end, region.name, place.strand, region.label, region.split)
+            start, length, centre = _around(place.start, place.length, window, store.contigs[place.chrom])
+            reverse = stranded and place.strand == "-"
+            yield _Item(row, store.offsets[place.chrom] + start, length, reverse, centre, None)
+
+    return _chunks(items(), store.tokens, limits or ChunkLimits())
+
+
+def sequence_chunks(
+    sequences: Iterable[tuple[Row, bytes]],
+    *,
+    window: int | None = None,
+    limits: ChunkLimits | None = None,
+) -> Iterator[Chunk]:
+    """Read sequences, as they come: no more than a chunk is in memory.
+
+    Args:
+        sequences: what is known of each, and its bases.
+        window: bp around the centre of each sequence, cut at its ends; None for the whole of it.
+        limits: the size of chunks.
+
+    Yields:
+        Chunks, in the order of the sequences.
+
+    Raises:
+        InputError: a sequence is empty or holds something that is no base.
+    """
+    tokenizer = Tokenizer()
+
+    def items() -> Iterator[_Item]:
+        for row, sequence in sequences:
+            if not sequence:
+                raise InputError("the sequence is empty", contig=row.name)
+            start, length, centre = _around(0, len(sequence), window, len(sequence))
+            ids = tokenizer.encode(sequence[start : start + length])
+            yield _Item(row, 0, length, False, centre, ids)
+
+    return _chunks(items(), None, limits or ChunkLimits())
+
+
+def _around(start: int, length: int, window: int | None, contig_length: int) -> tuple[int, int, int]:
+    """Start and length of the window around a stretch's centre, cut at the contig's ends, and the centre in it."""
+    centre = start + length // 2
+    if window is None:
+        return start, length, length // 2
+    low, high = max(0, centre - window // 2), min(contig_length, centre - window // 2 + window)
+    return low, high - low, centre - low
+
+
+def _chunks(items: Iterator[_Item], tokens: NDArray[np.uint8] | None, limits: ChunkLimits) -> Iterator[Chunk]:
+    pending: list[_Item] = []
+    bases = index = 0
+    for item in items:
+        if pending and (len(pending) >= limits.records or bases + item.length > limits.bases):
+            yield _chunk(index, pending, tokens)
+            pending, bases, index = [], 0, index + 1
+        pending.append(item)
+        bases += item.length
+    if pending:
+        yield _chunk(index, pending, tokens)
+
+
+def _chunk(index: int, items: list[_Item], tokens: NDArray[np.uint8] | None) -> Chunk:
+    rows, starts, lengths, reverse, centres, pieces = zip(*items, strict=True)
+    sizes = np.array(lengths, np.int64)
+    if tokens is None:
+        tokens = np.concatenate(pieces)
+        starts = tuple((np.cumsum(sizes) - sizes).tolist())
+    return Chunk(
+        index,
+        list(rows),
+        tokens,
+        np.array(starts, np.int64),
+        sizes,
+        np.array(reverse, np.bool_),
+        np.array(centres, np.int64),
+    )
