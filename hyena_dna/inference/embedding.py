@@ -16,10 +16,10 @@ from hyena_dna.inference.layers import Layers, hidden_states
 from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, pool_tiles
 from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches
 from hyena_dna.inference.tiling import Tiles, tile_chunk
-from hyena_dna.inference.windows import batches_by_length, check_overlap
+from hyena_dna.inference.windows import batches_by_length, check_overlap, longest_window
 from hyena_dna.model.model import HyenaDNA
 
-__all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands"]
+__all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands", "check_finite"]
 
 Strands = Literal["mean", "concat", "fwd"]
 
@@ -123,7 +123,7 @@ class Embedder:
         self.device = model.lm_head.weight.device
         self._precision = precision
         self._batch_size = batch_size
-        self._window = model.config.max_length
+        self._window = longest_window(model.config)
         check_overlap(self._window, spec.overlap)
         fitting = batch_tokens(self.device, model.config.d_model)
         self._batch_tokens = fitting if batch_size is None else self._window * batch_size
@@ -190,7 +190,7 @@ class Embedder:
         event = None
         if self.device.type == "cuda":
             parts = [(numbers, _to_pinned(values)) for numbers, values in parts]
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(self.device))
         return RunningChunk(plan, parts, event)
 
@@ -253,12 +253,10 @@ class Embedder:
 
     def _join(self, strands: NDArray[np.float32]) -> NDArray[np.float32]:
         """(passes, ..., width) -> (..., width or 2 * width)."""
-        match self.spec.strands:
-            case "mean":
-                return (strands[0] + strands[1]) * np.float32(0.5)
-            case "concat":
-                return np.concatenate([strands[0], strands[1]], -1)
-        return strands[0]
+        if self.spec.strands == "concat":
+            return np.concatenate([strands[0], strands[1]], -1)
+        first: NDArray[np.float32] = strands[0]
+        return (first + strands[1]) * np.float32(0.5) if self.spec.strands == "mean" else first
 
 
 def _to_pinned(values: torch.Tensor) -> torch.Tensor:

@@ -47,11 +47,6 @@ class Tiles:
         """(tiles,) bp."""
         return self.end - self.start
 
-    def take(self, rows: NDArray[np.intp]) -> Tiles:
-        """Some of the tiles."""
-        columns = (self.passes, self.record, self.start, self.end, self.spoken, self.store_start)
-        return Tiles(*(column[rows] for column in columns), self.reverse[rows])
-
 
 def tile_chunk(chunk: Chunk, window: int, overlap: int, *, strands: int) -> Tiles:
     """Tile every record of a chunk by the rule of `hyena_dna.inference.windows.tile`.

@@ -17,7 +17,6 @@ from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.reference_cache import Key, ReferenceCache
 from hyena_dna.inference.reference_pass import ReferenceTail, Stretch, halo, reference_pass
-from hyena_dna.inference.runtime import batch_tokens
 from hyena_dna.inference.two_pass import two_pass_scores
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import PAD
@@ -31,6 +30,8 @@ DEFAULT_SPAN = 4096
 
 Method = Literal["delta", "two_pass"]
 
+# Positions of one batch times d_model. CPU: temporaries stay in the caches, a fifth faster than in memory.
+_BATCH_VALUES = {"cpu": 1 << 18, "cuda": 1 << 26}
 _KEPT_BYTES = {"cpu": 2 << 30, "cuda": 24 << 30}
 _SHARED_WINDOW = 8192
 
@@ -121,7 +122,8 @@ class VariantScorer:
 
     def _most(self, length: int) -> int:
         """Rows of this many positions to compute at once."""
-        return max(1, batch_tokens(self._device, self.model.config.d_model) // length)
+        values = _BATCH_VALUES.get(self._device.type, _BATCH_VALUES["cuda"])
+        return max(1, values // (self.model.config.d_model * length))
 
     def _by_delta(self, delta: DeltaScorer, windows: Sequence[StrandWindow]) -> torch.Tensor:
         tails = window_tails(windows, self.span)

@@ -8,9 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
+from hyena_dna.model.config import HyenaConfig
 from hyena_dna.tokenizer import PAD
 
-__all__ = ["batches_by_length", "check_overlap", "pad_rows", "tile", "tile_counts"]
+__all__ = ["batches_by_length", "check_overlap", "longest_window", "pad_rows", "tile", "tile_counts"]
+
+
+# The contexts of published models count [CLS] and [SEP], which windows do not have.
+_SPECIAL_TOKENS = 2
+
+
+def longest_window(config: HyenaConfig) -> int:
+    """The most bp that a model reads at once."""
+    return max(1, config.max_length - _SPECIAL_TOKENS)
 
 
 def check_overlap(window: int, overlap: int) -> None:

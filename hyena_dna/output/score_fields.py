@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-__all__ = ["INFO_FIELDS", "NOT_SCORED", "AlleleScore", "ScoredRecord", "info_header"]
+__all__ = ["INFO_FIELDS", "AlleleScore", "ScoredRecord", "info_header"]
 
 _NAN = math.nan
 
@@ -32,11 +32,6 @@ class AlleleScore(NamedTuple):
     n_fraction: float = _NAN
 
     @property
-    def reason(self) -> str:
-        """The status without its flags."""
-        return self.status.partition("|")[0]
-
-    @property
     def scored(self) -> bool:
         """Whether the allele has scores."""
         return self.status.startswith("ok")
@@ -57,8 +52,6 @@ class ScoredRecord(NamedTuple):
     alts: list[str]
     scores: list[AlleleScore]
 
-
-NOT_SCORED = {status: AlleleScore(status) for status in ("no_alt", "ref_mismatch", "contig_unknown", "out_of_range")}
 
 INFO_FIELDS = {
     "HYENA_LLR": (

@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def model() -> Iterator[HyenaDNA]:
+def model() -> HyenaDNA:
     torch.manual_seed(0)
-    yield HyenaDNA(HyenaConfig(d_model=16, n_layer=2, max_length=600)).eval()
+    return HyenaDNA(HyenaConfig(d_model=16, n_layer=2, max_length=600)).eval()
 
 
 def failures(checks: Iterator[Check]) -> set[str]:

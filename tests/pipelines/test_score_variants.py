@@ -18,7 +18,7 @@ import pytest
 from hyena_dna.datasets.alleles import WindowSpec, allele_windows
 from hyena_dna.errors import InputError
 from hyena_dna.genome.interval import Interval
-from hyena_dna.genome.variants import Trimmed
+from hyena_dna.genome.variants import STATUSES, Trimmed
 from hyena_dna.output.bgzf_blocks import BGZF_EOF, compress_blocks
 from pipelines import merge, score_variants
 from tests.stub_scorer import StubScorer
@@ -172,6 +172,11 @@ def test_each_allele_has_its_status(score: Score, vcf: str, status: str) -> None
         assert outcome.summary["statuses"][part.partition("|")[0]] >= 1
     with pysam.VariantFile(str(outcome.path)) as file:
         assert len(list(file)) == 2
+
+
+def test_the_table_covers_every_status() -> None:
+    shown = {part.partition("|")[0] for case in STATUS_TABLE for part in case[2].split(",")}
+    assert shown == set(STATUSES)
 
 
 def test_mismatches_are_shown_with_what_the_genome_has(score: Score) -> None:
