@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hyena_dna.genome.interval import Interval
     from hyena_dna.genome.reads import AlignedReads
     from hyena_dna.genome.reference import Reference
+    from hyena_dna.genome.variants import Variant
+    from hyena_dna.inference.likelihood import log_likelihood
+    from hyena_dna.inference.variant_effects import score_variants
     from hyena_dna.model.checkpoint import load_model, save_model
     from hyena_dna.model.config import HyenaConfig
     from hyena_dna.model.model import HyenaDNA
@@ -26,9 +29,12 @@ __all__ = [
     "Interval",
     "Reference",
     "Tokenizer",
+    "Variant",
     "__version__",
     "load_model",
+    "log_likelihood",
     "save_model",
+    "score_variants",
 ]
 
 _HOMES = {
@@ -39,8 +45,11 @@ _HOMES = {
     "Interval": "genome.interval",
     "Reference": "genome.reference",
     "Tokenizer": "tokenizer",
+    "Variant": "genome.variants",
     "load_model": "model.checkpoint",
+    "log_likelihood": "inference.likelihood",
     "save_model": "model.checkpoint",
+    "score_variants": "inference.variant_effects",
 }
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hyena_dna.inference.record_scores import WindowScorer
     from hyena_dna.inference.run_counts import RunCounts
 
-_DEFAULT_MODEL = "tiny-1k"
 # The published contexts count [CLS] and [SEP], which windows of variants do not have.
 _SPECIAL_TOKENS = 2
 
@@ -37,7 +36,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 
 
 @click.command()
-@model_option()
+@model_option(required=True)
 @genome_option()
 @click.option(
     "--vcf",
@@ -112,7 +111,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option("--label-positive", default=None, help="Its value for variants with an effect.")
 @click.option("--label-negative", default=None, help="Its value for variants without.  [default: all other values]")
 @run_options
-def command(model: str | None, genome: str, vcf: str | None, variants: tuple[str, ...], output: str,
+def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...], output: str,
             window: int | None, top: int, shard: tuple[int, int] | None, max_skipped: float, report: str | None,
             summary: str | None, expect_records: int | None, device: str, threads: int | None, batch_size: int | None,
             precision: str, seed: int | None, force: bool, resume: bool, dry_run: bool, as_json: bool, quiet: bool,
@@ -195,7 +194,7 @@ def command(model: str | None, genome: str, vcf: str | None, variants: tuple[str
 
 
 def _prepare(
-    model: str | None, window: int | None, device: str, threads: int | None, batch_size: int | None,
+    model: str, window: int | None, device: str, threads: int | None, batch_size: int | None,
     settings: Mapping[str, Any],
 ) -> tuple[WindowScorer, WindowSpec, dict[str, Any]]:  # fmt: skip
     """The scorer, where windows lie, and what decides the scores."""
@@ -206,7 +205,7 @@ def _prepare(
     from pipelines.cli import versions
 
     set_threads(threads)
-    network = load_model(model or _DEFAULT_MODEL, device=select_device(device))
+    network = load_model(model, device=select_device(device))
     longest = network.config.max_length - _SPECIAL_TOKENS
     window = window or longest
     if window > longest:
@@ -214,7 +213,7 @@ def _prepare(
     spec = WindowSpec.make(window, settings["position"], settings["grid"])
     provenance = {
         "version": dict(versions())["hyena-dna"],
-        "model": model or _DEFAULT_MODEL,
+        "model": model,
         "sha256": parameters_digest(network),
         "window": spec.window,
         "position": spec.position,

@@ -101,6 +101,6 @@ def summarise(tails: Tails, ref_scores: torch.Tensor, alt_scores: torch.Tensor, 
     counted = ((ref_count > 0) & (alt_count > 0) & (downstream >= 0))[:, 0]
     llr_norm = (alt_mean - ref_mean).where(counted, torch.nan)
     # One product instead of a masked copy: the mask is 0 or 1 / T.
-    mean = torch.bmm((scored / length).to(shifts.dtype)[:, None], shifts)[:, 0].double()
+    mean = torch.bmm((scored.to(shifts.dtype) / length)[:, None], shifts)[:, 0].double()
     dist = mean.norm(dim=-1).where(~same.bool()[:, 0], 0)
     return torch.stack([llr, llr_norm, dist], dim=-1)

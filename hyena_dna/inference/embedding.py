@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from hyena_dna.datasets.cut import cut_windows
 from hyena_dna.errors import InputError
-from hyena_dna.inference.inputs import Chunk
+from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
 from hyena_dna.inference.layers import Layers, hidden_states
 from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, pool_tiles
 from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches
@@ -100,6 +101,10 @@ class Embedding:
 class Embedder:
     """Embeds chunks in three steps, which a pipeline can overlap: plan (host), launch (device), finish (host).
 
+    Attributes:
+        window: longest tile in bp.
+        batch_tokens: tokens of a batch.
+
     Args:
         model: in evaluation mode, on the device.
         spec: what an embedding is.
@@ -123,10 +128,10 @@ class Embedder:
         self.device = model.lm_head.weight.device
         self._precision = precision
         self._batch_size = batch_size
-        self._window = longest_window(model.config)
-        check_overlap(self._window, spec.overlap)
+        self.window = longest_window(model.config)
+        check_overlap(self.window, spec.overlap)
         fitting = batch_tokens(self.device, model.config.d_model)
-        self._batch_tokens = fitting if batch_size is None else self._window * batch_size
+        self.batch_tokens = fitting if batch_size is None else self.window * batch_size
 
     @property
     def width(self) -> int:
@@ -139,17 +144,28 @@ class Embedder:
 
     def tokens(self, chunk: Chunk) -> int:
         """Tokens that the model reads for a chunk, on all strands, overlaps counted as often as they are read."""
-        tiles = tile_chunk(chunk, self._window, self.spec.overlap, strands=self.spec.passes)
+        tiles = tile_chunk(chunk, self.window, self.spec.overlap, strands=self.spec.passes)
         used = np.unique(cut_pieces(self.spec.pool, chunk, tiles).tile)
         return int(tiles.lengths[used].sum())
 
+    def trial(self, rng: np.random.Generator, length: int) -> float:
+        """Tokens per second on random records of `length` bp, in a batch of common size."""
+        count = max(1, self.batch_tokens // length)
+        bases = rng.choice(np.frombuffer(b"ACGT", np.uint8), (count, length))
+        rows = ((Row(None, 0, length, "", "."), row.tobytes()) for row in bases)
+        (chunk,) = sequence_chunks(rows, limits=ChunkLimits(count, count * length))
+        self.embed(chunk)
+        began = time.perf_counter()
+        self.embed(chunk)
+        return self.tokens(chunk) / (time.perf_counter() - began)
+
     def plan(self, chunk: Chunk) -> PlannedChunk:
         """Cut the windows of a chunk and batch them."""
-        tiles = tile_chunk(chunk, self._window, self.spec.overlap, strands=self.spec.passes)
+        tiles = tile_chunk(chunk, self.window, self.spec.overlap, strands=self.spec.passes)
         pieces = cut_pieces(self.spec.pool, chunk, tiles)
         used = np.unique(pieces.tile)
         groups = batches_by_length(
-            tiles.lengths[used], self._batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE
+            tiles.lengths[used], self.batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE
         )
         return PlannedChunk(chunk, tiles, pieces, [self._cut(chunk, tiles, used[group]) for group in groups])
 
@@ -158,7 +174,7 @@ class Embedder:
         width = int(lengths.max())
         full = bool((lengths == width).all())
         if not full:
-            width = min(-(-width // _MULTIPLE) * _MULTIPLE, self._window)
+            width = min(-(-width // _MULTIPLE) * _MULTIPLE, self.window)
         ids = cut_windows(
             chunk.tokens, tiles.store_start[rows], None if full else lengths, width, tiles.reverse[rows]
         ).ids

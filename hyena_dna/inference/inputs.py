@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from hyena_dna.datasets.store import TokenStore
 from hyena_dna.errors import InputError
+from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.regions import Region
 from hyena_dna.tokenizer import Tokenizer
 
-__all__ = ["Chunk", "ChunkLimits", "Row", "region_chunks", "sequence_chunks"]
+__all__ = ["Chunk", "ChunkLimits", "Row", "consensus_chunks", "region_chunks", "region_row", "sequence_chunks"]
 
 
 class Row(NamedTuple):
@@ -41,7 +42,7 @@ class ChunkLimits(NamedTuple):
     bases: int = 1 << 21
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chunk:
     """Consecutive records and the bases to read of each.
 
@@ -99,10 +100,9 @@ def region_chunks(
     def items() -> Iterator[_Item]:
         for region in regions:
             place = region.interval
-            row = Row(place.chrom, place.start, place.end, region.name, place.strand, region.label, region.split)
             start, length, centre = _around(place.start, place.length, window, store.contigs[place.chrom])
             reverse = stranded and place.strand == "-"
-            yield _Item(row, store.offsets[place.chrom] + start, length, reverse, centre, None)
+            yield _Item(region_row(region), store.offsets[place.chrom] + start, length, reverse, centre, None)
 
     return _chunks(items(), store.tokens, limits or ChunkLimits())
 
@@ -137,6 +137,43 @@ def sequence_chunks(
             yield _Item(row, 0, length, False, centre, ids)
 
     return _chunks(items(), None, limits or ChunkLimits())
+
+
+def consensus_chunks(
+    consensus: Callable[[Interval], bytes],
+    contigs: Mapping[str, int],
+    regions: Sequence[Region],
+    *,
+    window: int | None = None,
+    stranded: bool = False,
+    limits: ChunkLimits | None = None,
+) -> Iterator[Chunk]:
+    """Read the consensus of aligned reads in the place of the genome.
+
+    Args:
+        consensus: the bases of an interval on the forward strand.
+        contigs: length in bp of every contig.
+        regions: as in `region_chunks`, and so are the other arguments.
+
+    Yields:
+        Chunks, in the order of the regions.
+    """
+    tokenizer = Tokenizer()
+
+    def items() -> Iterator[_Item]:
+        for region in regions:
+            place = region.interval
+            start, length, centre = _around(place.start, place.length, window, contigs[place.chrom])
+            ids = tokenizer.encode(consensus(Interval(place.chrom, start, start + length)))
+            yield _Item(region_row(region), 0, length, stranded and place.strand == "-", centre, ids)
+
+    return _chunks(items(), None, limits or ChunkLimits())
+
+
+def region_row(region: Region) -> Row:
+    """What is known of a region."""
+    place = region.interval
+    return Row(place.chrom, place.start, place.end, region.name, place.strand, region.label, region.split)
 
 
 def _around(start: int, length: int, window: int | None, contig_length: int) -> tuple[int, int, int]:
