@@ -13,6 +13,8 @@ from hyena_dna.ops.workspace import rows_per_chunk
 
 __all__ = ["ImplicitFilter", "Sine", "decay_rates", "positional_features"]
 
+_KNOWN_BYTES = 32 << 20
+
 
 def positional_features(positions: torch.Tensor, max_length: int, emb_dim: int) -> torch.Tensor:
     """Time, cosines and sines of absolute positions (HyenaDNA's complex exponential features).
@@ -65,6 +67,41 @@ class Sine(nn.Module):
         return torch.sin(self.freq.to(x.dtype) * x)
 
 
+class _KnownFilters:
+    """Filters by length, of one state of the parameters that they were made from."""
+
+    def __init__(self) -> None:
+        self._state: list[tuple[torch.Tensor, int, int]] = []
+        self._inference = False
+        self._kernels: dict[int, torch.Tensor] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        # A copy has parameters of its own, and a file has no use for what can be computed.
+        return _KnownFilters().__dict__
+
+    def find(self, module: nn.Module, length: int) -> torch.Tensor | None:
+        """The filters of a length, if they were kept and no parameter was replaced, moved or written to since."""
+        # The alias keeps the memory from being given to another tensor, and shares the count of writes.
+        state = [(value.detach(), value.data_ptr(), value._version) for value in module.parameters()]
+        same = len(state) == len(self._state) and all(
+            pointer == old_pointer and version == old_version and alias.dtype == old.dtype
+            for (alias, pointer, version), (old, old_pointer, old_version) in zip(state, self._state, strict=True)
+        )
+        # Tensors made in inference mode cannot be used everywhere outside it.
+        inference = torch.is_inference_mode_enabled()
+        if not same or inference != self._inference:
+            self._state, self._inference, self._kernels = state, inference, {}
+        return self._kernels.get(length)
+
+    def keep(self, length: int, kernel: torch.Tensor) -> torch.Tensor:
+        """Keep the filters of a length, where there is room."""
+        if kernel.nbytes <= _KNOWN_BYTES:
+            while sum(known.nbytes for known in self._kernels.values()) + kernel.nbytes > _KNOWN_BYTES:
+                del self._kernels[next(iter(self._kernels))]
+            self._kernels[length] = kernel
+        return kernel
+
+
 class ImplicitFilter(nn.Module):
     """All long filters of one mixer, from a few thousand parameters at any length.
 
@@ -83,16 +120,26 @@ class ImplicitFilter(nn.Module):
         for layer in range(1, config.filter_num_inner_mlps + 1):
             self.implicit_filter[str(2 * layer)] = nn.Linear(width, width)
         self.implicit_filter[str(2 * config.filter_num_inner_mlps + 2)] = nn.Linear(width, channels, bias=False)
+        self._known = _KnownFilters()
 
     def forward(self, length: int) -> torch.Tensor:
         """Evaluate the filters at positions 0 to length - 1.
+
+        In evaluation mode and without autograd, filters of up to 32 MiB are kept until a parameter changes, so that
+        batches of one length share them.
 
         Args:
             length: number of positions, at most `max_length`.
 
         Returns:
-            (n_filters, d_model, length).
+            (n_filters, d_model, length), not to be written to.
         """
+        if self.training or torch.is_grad_enabled():
+            return self._all(length)
+        kernel = self._known.find(self, length)
+        return self._known.keep(length, self._all(length)) if kernel is None else kernel
+
+    def _all(self, length: int) -> torch.Tensor:
         device = self.bias.device
         with torch.autocast(device.type, enabled=False):
             if torch.is_grad_enabled():

@@ -74,14 +74,14 @@ def oracle(
     def pooled(states: NDArray[np.float64], last: int) -> NDArray[np.float64]:
         match name:
             case "mean":
-                return states.mean(0)[None]
+                return np.atleast_2d(states.mean(0))
             case "max":
-                return states.max(0)[None]
+                return np.atleast_2d(states.max(0))
             case "last":
-                return states[last][None]
+                return np.atleast_2d(states[last])
             case "center":
                 first = length // 2 - count // 2
-                return states[max(0, first) : first + count].mean(0)[None]
+                return np.atleast_2d(states[max(0, first) : first + count].mean(0))
             case "bins":
                 borders = [number * length // count for number in range(count + 1)]
                 return np.stack([states[a:b].mean(0) for a, b in itertools.pairwise(borders)])

@@ -69,7 +69,7 @@ def test_methods_spans_and_grids(make_model: Callable[..., HyenaDNA], reference:
     model = make_model().double()
     for options in ({"span": 20}, {"grid": 16}, {"position": "left"}, {"position": "right", "grid": 8}):
         one, two = (
-            score_variants(model, reference, variants(sequence), window=128, method=method, **options)  # type: ignore[arg-type]
+            score_variants(model, reference, variants(sequence), window=128, method=method, **options)
             for method in ("delta", "two_pass")
         )
         assert_close(one, two, 1e-10)

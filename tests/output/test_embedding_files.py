@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
-from hyena_dna.output import embedding_files
 from hyena_dna.output.embedding_files import check_suffix, write_embeddings
 from hyena_dna.output.embedding_parts import COLUMNS, EmbeddingTable, write_part
 from hyena_dna.output.parts import Parts
@@ -144,7 +143,7 @@ def test_a_missing_extra_gives_the_line_to_type(monkeypatch: pytest.MonkeyPatch,
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(embedding_files.importlib, "import_module", missing)
+    monkeypatch.setattr("hyena_dna.output.embedding_files.importlib.import_module", missing)
     with pytest.raises(InputError, match=rf"pip install 'hyena-dna\[{extra}\]'"):
         check_suffix(Path(f"x{suffix}"), pooled=True)
 

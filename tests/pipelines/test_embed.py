@@ -153,7 +153,7 @@ def test_reads(work: Path, model: Path, bam: Path) -> None:
 
 def test_the_consensus_of_regions_is_the_genome_that_the_reads_came_from(work: Path, model: Path, bam: Path) -> None:
     (work / "inside.bed").write_text("chr1\t200\t450\ta\nchr1\t1000\t1020\tb\n")
-    shared = ["--model", model, "--regions", work / "inside.bed", "--device", "cpu"]
+    shared: list[str | Path] = ["--model", model, "--regions", work / "inside.bed", "--device", "cpu"]
     embed(*shared, "--bam", bam, "--bam-mode", "consensus", "-o", work / "consensus.parquet", "--window", "64")
     embed(*shared, "--genome", work / "genome.fa", "-o", work / "genome.parquet", "--window", "64")
     found, expected = (read(work / f"{name}.parquet")[0] for name in ("consensus", "genome"))
@@ -204,7 +204,7 @@ def test_resuming_gives_the_bytes_of_an_uninterrupted_run(
     monkeypatch.setattr(ChunkLimits.__new__, "__defaults__", (7, 1 << 20))
     whole, broken = work / "whole.h5ad", work / "broken.h5ad"
     embed(*regions(work, model), "-o", whole)
-    write_part = embed_run.write_part
+    write_part = vars(embed_run)["write_part"]
 
     def dying(parts: Any, index: int, *rest: Any) -> None:
         if index == 5:
@@ -231,7 +231,7 @@ def refusals(work: Path) -> dict[str, tuple[list[str | Path], str]]:
     (work / "empty.bed").write_text("")
     (work / "off.bed").write_text("chr1\t10\t20\tx\nchr2\t1990\t2001\tx\n")
     (work / "short.bed").write_text("chr1\t10\t12\tx\n")
-    genome = ["--genome", work / "genome.fa"]
+    genome: list[str | Path] = ["--genome", work / "genome.fa"]
     return {
         "nothing to embed": ([], "nothing to embed"),
         "two inputs": (["--fasta", work / "genome.fa", "--csv", work / "x.csv"], "cannot go together"),
@@ -289,7 +289,7 @@ def test_a_full_disk_is_bad_input_and_leaves_nothing(
 ) -> None:
     import hyena_dna.output.parts as parts
 
-    real = parts.atomic_open
+    real = vars(parts)["atomic_open"]
 
     def full(path: Path, mode: str = "wb", **options: Any) -> Any:
         if path.suffix == ".part":
