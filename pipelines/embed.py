@@ -142,6 +142,8 @@ def command(
     import json
     import time
 
+    import torch
+
     from hyena_dna.files import check_output
     from hyena_dna.inference.embed_run import embed_chunks
     from hyena_dna.inference.embed_sources import InputOptions, open_source
@@ -175,10 +177,12 @@ def command(
         click.echo(json.dumps(plan) if as_json else "\n".join(f"{name}: {value}" for name, value in plan.items()))
         return
     settings = {name: value for name, value in inputs.items() if name != "min_depth" or inputs["bam"]}
-    run = facts | {
+    run = {
+        **facts,
         "settings": settings,
         "inputs": source.inputs,
         "device": embedder.device.type,
+        "threads": torch.get_num_threads(),
         "batch_size": batch_size,
         "suffix": path.suffix,
     }
@@ -276,7 +280,7 @@ def _estimate(source: Source, embedder: Embedder, limits: ChunkLimits) -> dict[s
         "width": embedder.width,
         "output_bytes": 4 * vectors * embedder.width,
         "memory_bytes": memory,
-        "seconds": round(tokens / rate, 1),
+        "seconds": float(f"{tokens / rate:.3g}"),
     }
 
 

@@ -26,7 +26,8 @@ def filters() -> ImplicitFilter:
 
 def fresh(filters: ImplicitFilter, length: int) -> torch.Tensor:
     """As autograd computes them, which never uses what is kept."""
-    return filters(length).detach()
+    kernel: torch.Tensor = filters(length)
+    return kernel.detach()
 
 
 def test_filters_of_one_length_are_computed_once(filters: ImplicitFilter) -> None:
@@ -46,7 +47,7 @@ def step(filters: ImplicitFilter) -> None:
 
 def write(filters: ImplicitFilter) -> None:
     with torch.no_grad():
-        filters.implicit_filter["0"].weight.mul_(2)  # type: ignore[union-attr, operator]
+        filters.implicit_filter["0"].weight.mul_(2)  # type: ignore[operator]
 
 
 def load(filters: ImplicitFilter) -> None:

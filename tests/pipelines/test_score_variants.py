@@ -82,7 +82,18 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
             path.write_bytes(vcf.encode() if isinstance(vcf, str) else vcf)
         output, summary = tmp_path / f"out{count}{suffix}", tmp_path / f"summary{count}.json"
         source = [] if vcf is None else ["--vcf", str(path)]
-        args = ["--genome", str(fasta), *source, "-o", str(output), "--summary", str(summary), *options]
+        args = [
+            "--model",
+            "stub",
+            "--genome",
+            str(fasta),
+            *source,
+            "-o",
+            str(output),
+            "--summary",
+            str(summary),
+            *options,
+        ]
         before = set(tmp_path.iterdir())
         try:
             code = score_variants.command.main(args, standalone_mode=False)
@@ -355,7 +366,7 @@ def test_standard_streams(
     capsysbinary.readouterr()
     with open(path, "rb") as handle:
         monkeypatch.setattr(sys, "stdin", handle)
-        args = ["--genome", str(tmp_path / "genome.fa"), "--vcf", "-", "-o", "-", "-q"]
+        args = ["--model", "stub", "--genome", str(tmp_path / "genome.fa"), "--vcf", "-", "-o", "-", "-q"]
         score_variants.command.main(args, standalone_mode=False)
     found = capsysbinary.readouterr().out.decode()
     assert [line for line in found.splitlines() if not line.startswith("##hyena")] == [
