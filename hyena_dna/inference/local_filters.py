@@ -76,7 +76,8 @@ class LocalFilters:
     def _taps(self, layer: int, length: int) -> torch.Tensor:
         """(n_filters, d_model, length)."""
         operator = self._operators[layer]
-        taps: torch.Tensor = operator.filter_fn(length)
+        # The model keeps its filters for the next forward pass; the skip term goes into a copy.
+        taps: torch.Tensor = operator.filter_fn(length).clone()
         taps[..., 0] += operator.filter_fn.bias.view(taps.shape[:2])
         return taps
 

@@ -27,7 +27,7 @@ _MISSING = "no label"
 _GREY = "#9aa3af"
 # Okabe and Ito's colours, which most colour-blind readers tell apart, and after them darker kin.
 _PALETTE = (
-    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"),
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
     *("#b8a800", "#5b4bb7", "#7a5230", "#3f7f5f", "#a6325a", "#4d4d4d"),
 )
 _SCALE = "viridis"
