@@ -134,7 +134,8 @@ class ImplicitFilter(nn.Module):
         Returns:
             (n_filters, d_model, length), not to be written to.
         """
-        if self.training or torch.is_grad_enabled():
+        # Parameters made in inference mode do not count what is written to them.
+        if self.training or torch.is_grad_enabled() or self.bias.is_inference():
             return self._all(length)
         kernel = self._known.find(self, length)
         return self._known.keep(length, self._all(length)) if kernel is None else kernel

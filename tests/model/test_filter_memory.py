@@ -116,3 +116,14 @@ def test_state_dicts_do_not_hold_them(filters: ImplicitFilter) -> None:
     with torch.no_grad():
         filters(64)
     assert list(filters.state_dict()) == before
+
+
+@torch.inference_mode()
+def test_filters_of_parameters_that_count_no_writes_are_not_kept() -> None:
+    made = ImplicitFilter(HyenaConfig(d_model=8, n_layer=1, max_length=64)).eval()
+    for parameter in made.parameters():
+        parameter.normal_(std=0.5)
+    before = made(40)
+    for parameter in made.parameters():
+        parameter.mul_(2)
+    assert not torch.equal(made(40), before)
