@@ -81,17 +81,11 @@ def _print(title: str, checks: Iterable[Check]) -> None:
 def _devices(wanted: str) -> list[torch.device]:
     import torch
 
-    from hyena_dna.errors import InputError
+    from hyena_dna.model.device import select_device
 
-    found = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
     if wanted == "auto":
-        return found
-    device = torch.device(wanted)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", 0)
-    if device not in found:
-        raise InputError(f"no device {wanted}", remedy=f"here: {', '.join(map(str, found))}")
-    return [device]
+        return [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
+    return [select_device(wanted)]
 
 
 def _versions() -> Iterable[Check]:

@@ -225,8 +225,9 @@ def _prepare(
     from hyena_dna.inference.embedding import Embedder, EmbeddingSpec
     from hyena_dna.inference.layers import parse_layers
     from hyena_dna.inference.pooling import parse_pool
-    from hyena_dna.inference.runtime import select_device, select_precision, set_threads
+    from hyena_dna.inference.runtime import select_precision, set_threads
     from hyena_dna.model.checkpoint import load_model, parameters_digest
+    from hyena_dna.model.device import select_device
     from pipelines.cli import versions
 
     set_threads(threads)

@@ -199,9 +199,10 @@ def _prepare(
 ) -> tuple[WindowScorer, WindowSpec, dict[str, Any]]:  # fmt: skip
     """The scorer, where windows lie, and what decides the scores."""
     from hyena_dna.datasets.alleles import WindowSpec
-    from hyena_dna.inference.runtime import select_device, set_threads
+    from hyena_dna.inference.runtime import set_threads
     from hyena_dna.inference.variant_effects import VariantScorer
     from hyena_dna.model.checkpoint import load_model, parameters_digest
+    from hyena_dna.model.device import select_device
     from pipelines.cli import versions
 
     set_threads(threads)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from hyena_dna.inference.allele_summary import Tails, summarise
-from hyena_dna.inference.block_arithmetic import Arithmetic, block_products
 from hyena_dna.inference.likelihood import next_token_log_probs, pick_tokens
 from hyena_dna.inference.local_filters import LocalFilters, operators
 from hyena_dna.inference.reference_pass import LayerTail, ReferenceTail
@@ -37,17 +36,12 @@ class DeltaScorer:
 
     Args:
         model: a model of Hyena operators in evaluation mode; its weights must not change while this is in use.
-        arithmetic: of the large matrix products of local passes.
     """
 
-    def __init__(self, model: HyenaDNA, arithmetic: Arithmetic = "plain") -> None:
+    def __init__(self, model: HyenaDNA) -> None:
         self._model = model
         self._operators = operators(model)
         self._filters = LocalFilters(model)
-        self._products = []
-        for block in model.backbone.layers:
-            assert isinstance(block, Block)
-            self._products.append(block_products(block, arithmetic))
         self._past = model.config.short_filter_length - 1
 
     def score(
@@ -83,7 +77,7 @@ class DeltaScorer:
             stream[:, past:] += torch.baddbmm(
                 operator.out_proj.bias, mixed.transpose(1, 2), operator.out_proj.weight.T.expand(len(rows), -1, -1)
             )
-            stream += self._products[layer].mlp(block.norm2(stream))
+            stream += block.mlp(block.norm2(stream))
         hidden = model.backbone.ln_f(stream[:, past:])
         scores = torch.empty(len(rows), columns, dtype=torch.float64, device=rows.device)
         scores[:, 0] = pick_tokens(reference.log_probs[rows, batch.at - 1], ids[:, past])
@@ -102,7 +96,7 @@ class DeltaScorer:
     ) -> torch.Tensor:
         """What a mixer hands to its output projection, (n, d_model, columns)."""
         config = operator.config
-        *gates, z = self._project(layer, block, operator, kept, stream, batch).chunk(config.order + 1, dim=1)
+        *gates, z = self._project(block, operator, kept, stream, batch).chunk(config.order + 1, dim=1)
         for n in range(config.order):
             index = n if config.leading_conv else n - 1
             if index >= 0:
@@ -126,7 +120,7 @@ class DeltaScorer:
         The first long convolution then spreads `width` values, and gates are the reference's but for those positions.
         """
         config = operator.config
-        *gates, z = self._project(0, block, operator, kept, stream[:, : batch.past + width], batch).chunk(
+        *gates, z = self._project(block, operator, kept, stream[:, : batch.past + width], batch).chunk(
             config.order + 1, dim=1
         )
         for n in range(config.order):
@@ -148,14 +142,15 @@ class DeltaScorer:
         return z
 
     def _project(
-        self, layer: int, block: Block, operator: HyenaOperator, kept: LayerTail, stream: torch.Tensor, batch: _Batch
+        self, block: Block, operator: HyenaOperator, kept: LayerTail, stream: torch.Tensor, batch: _Batch
     ) -> torch.Tensor:
         """All projections after the short convolution, without its past: (n, (order + 1) d_model, positions)."""
         past = batch.past
         u = block.norm1(stream)
         if past:
             u[:, :past] = batch.positions(kept.inputs, past, before=past)
-        projected = self._products[layer].project(u)
+        weight = operator.in_proj.weight.expand(len(u), -1, -1)
+        projected = torch.baddbmm(operator.in_proj.bias[:, None], weight, u.transpose(1, 2))
         if batch.inside is not None:
             # Before the window a projection is zero, not the projection of zero.
             projected[..., :past] *= batch.inside[:, None]

@@ -1,4 +1,4 @@
-"""Where and how a model runs: device, arithmetic, threads, and going on with smaller batches when memory runs out."""
+"""How a model runs: arithmetic, threads, and going on with smaller batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from hyena_dna.errors import InputError, RunError
 
-__all__ = ["Sliceable", "autocast", "batch_tokens", "run_batches", "select_device", "select_precision", "set_threads"]
+__all__ = ["Sliceable", "autocast", "batch_tokens", "run_batches", "select_precision", "set_threads"]
 
 _log = logging.getLogger("hyena_dna")
 
@@ -30,23 +30,6 @@ class Sliceable(Protocol):
 
 Batch = TypeVar("Batch", bound=Sliceable)
 Result = TypeVar("Result")
-
-
-def select_device(name: str = "auto") -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:INDEX` means on this machine.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise InputError(f"--device {name}: this machine has {count} CUDA devices", remedy="use --device cpu")
-        device = torch.device("cuda", device.index or 0)
-    return device
 
 
 def select_precision(name: str, device: torch.device) -> torch.dtype:

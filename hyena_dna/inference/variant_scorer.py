@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hyena_dna.datasets.alleles import StrandWindow
 from hyena_dna.errors import InputError
 from hyena_dna.inference.allele_summary import StrandScores, Tails, window_tails
-from hyena_dna.inference.block_arithmetic import Arithmetic
 from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.reference_cache import Key, ReferenceCache
@@ -51,8 +50,6 @@ class VariantScorer:
         batch_size: variants computed at once; by default as many as suit the device.
         method: `delta`, or `two_pass`, the straightforward definition. Models with attention have no local form and
             take two passes whatever is said here, which is logged.
-        arithmetic: of the delta method's large matrix products: `plain` float32, or `split`, the same accuracy from
-            float16 tensor cores (`hyena_dna.inference.block_arithmetic`).
 
     Raises:
         InputError: the model is in training mode or in half precision, or a number is not positive.
@@ -65,7 +62,6 @@ class VariantScorer:
         span: int = DEFAULT_SPAN,
         batch_size: int | None = None,
         method: Method = "delta",
-        arithmetic: Arithmetic = "plain",
     ) -> None:
         if model.training:
             raise InputError("a model in training mode cannot score variants", remedy="call model.eval() first")
@@ -85,7 +81,7 @@ class VariantScorer:
             _log.info("attention has no local form: every variant is scored by two whole passes")
             self.method = "two_pass"
         self._device = model.lm_head.weight.device
-        self._delta = DeltaScorer(model, arithmetic) if self.method == "delta" else None
+        self._delta = DeltaScorer(model) if self.method == "delta" else None
         self._cache = ReferenceCache(_KEPT_BYTES.get(self._device.type, _KEPT_BYTES["cuda"]))
         self._halo = halo(model)
 

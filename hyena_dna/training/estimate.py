@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from hyena_dna.datasets.batches import LossWeights
 from hyena_dna.errors import InputError
+from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.corpus import Corpus
@@ -30,7 +31,7 @@ from hyena_dna.training.engine import Engine, TokenBatch
 from hyena_dna.training.optim import build_optimizer
 from hyena_dna.training.plan import StepPlan
 from hyena_dna.training.progress import format_seconds
-from hyena_dna.training.resources import device_name, peak_memory, resolve, resolve_device
+from hyena_dna.training.resources import device_name, peak_memory, resolve
 from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter
 from hyena_dna.training.validation import validate
@@ -120,7 +121,7 @@ def estimate(config: PretrainConfig, device_option: str, world_size: int) -> Est
     Raises:
         InputError: the input is not sound, or one forward pass does not fit into GPU memory.
     """
-    device = resolve_device(device_option)
+    device = select_device(device_option)
     config = resolve(config, device, world_size)
     corpus = open_corpus(config)
     plan = StepPlan.make(config, corpus.train_bases, world_size=world_size)

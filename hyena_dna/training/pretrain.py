@@ -18,6 +18,7 @@ from hyena_dna.config import dump_yaml, load_yaml
 from hyena_dna.datasets.batches import LossWeights
 from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.checkpoint import save_model
+from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.output.report import write_report
 from hyena_dna.training.baseline import MarkovTable, markov_table
@@ -35,7 +36,6 @@ from hyena_dna.training.resources import (
     peak_memory,
     quiet_lightning,
     resolve,
-    resolve_device,
 )
 from hyena_dna.training.resume import adopt_resolved, check_same_config, check_same_data
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
@@ -101,7 +101,7 @@ def pretrain(config: PretrainConfig, output: Path, options: RunOptions) -> Outco
             full, or GPU memory is too small.
         RunError: the loss diverged, or a data worker was lost.
     """
-    device = resolve_device(options.device)
+    device = select_device(options.device)
     with quiet_lightning():
         trainer = build_trainer(device, options.devices, options.num_nodes)
     first = trainer.global_rank == 0

@@ -18,7 +18,7 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.engine import Precision
 
-__all__ = ["build_trainer", "device_name", "peak_memory", "quiet_lightning", "resolve", "resolve_device"]
+__all__ = ["build_trainer", "device_name", "peak_memory", "quiet_lightning", "resolve"]
 
 # On a CPU, batches of this many tokens keep activations near the caches and memory in the hundreds of MB.
 _CPU_PASS_TOKENS = 1 << 14
@@ -26,22 +26,6 @@ _GPU_SHARE = 0.7
 
 # Tensors of d_model values that one block keeps for the backward pass, per token; a fifth of them float32 under bf16.
 _KEPT_PER_BLOCK = 34
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that `--device` means.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise InputError(f"--device {name}: this machine has {count} CUDA devices", remedy="use --device cpu")
-    return device
 
 
 def device_name(device: torch.device) -> str:

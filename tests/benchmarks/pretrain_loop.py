@@ -19,6 +19,7 @@ import torch
 
 from hyena_dna.config import find_config, load_yaml
 from hyena_dna.datasets.batches import LossWeights
+from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.device_store import DeviceCutter, fits_on_device
@@ -26,7 +27,7 @@ from hyena_dna.training.engine import Engine
 from hyena_dna.training.optim import build_optimizer
 from hyena_dna.training.plan import StepPlan
 from hyena_dna.training.pretrain import RunOptions, pretrain
-from hyena_dna.training.resources import resolve, resolve_device
+from hyena_dna.training.resources import resolve
 from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter, StepData, WindowCutter
 
@@ -85,7 +86,7 @@ def main() -> None:
              "trainer.val_every=1000000", "trainer.checkpoint_every=1000000",
              f"data.genomes={json.dumps([options.genome])}"]  # fmt: skip
     config = load_yaml(find_config(options.config, "pretrain"), PretrainConfig, [*quiet, *options.overrides])
-    device = resolve_device(options.device)
+    device = select_device(options.device)
     bare, run = [], []
     for _ in range(options.rounds):
         bare.append(bare_seconds(config, device))

@@ -1,7 +1,7 @@
 """Speed of scoring SNVs by the delta method and by two whole passes, on both strands.
 
     python tests/benchmarks/variant_scoring.py --preset tiny-1k --window 1024
-    python tests/benchmarks/variant_scoring.py --device cuda --preset large-1m --window 1000000 --arithmetic split
+    python tests/benchmarks/variant_scoring.py --device cuda --preset large-1m --window 1000000
     python tests/benchmarks/variant_scoring.py --sites brca1_sge.vcf.gz --isolated 0
 
 Weights are random and so are bases: neither changes the speed. Dense variants are three SNVs at every position of one
@@ -29,8 +29,8 @@ from hyena_dna.datasets.alleles import AlleleWindows, WindowSpec
 from hyena_dna.datasets.token_tiles import TokenTiles
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.variants import Trimmed
-from hyena_dna.inference.runtime import select_device
 from hyena_dna.inference.variant_scorer import Method, VariantScorer
+from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import preset
 
@@ -80,9 +80,7 @@ def rate(
     options: argparse.Namespace,
 ) -> str:
     """SNVs per second, and what it took."""
-    scorer = VariantScorer(
-        model, span=options.span, batch_size=options.batch_size, method=method, arithmetic=options.arithmetic
-    )
+    scorer = VariantScorer(model, span=options.span, batch_size=options.batch_size, method=method)
     score(scorer, other, options.chunk)
     device = model.lm_head.weight.device
     if device.type == "cuda":
@@ -97,7 +95,7 @@ def rate(
 
 def profile(model: HyenaDNA, windows: Sequence[AlleleWindows], options: argparse.Namespace) -> str:
     """Where the time goes when the reference windows are already known."""
-    scorer = VariantScorer(model, span=options.span, batch_size=options.batch_size, arithmetic=options.arithmetic)
+    scorer = VariantScorer(model, span=options.span, batch_size=options.batch_size)
     score(scorer, windows, options.chunk)
     cuda = options.device == "cuda"
     activities = [torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU]
@@ -138,7 +136,6 @@ def main() -> None:
     parser.add_argument("--check", type=int, default=4, help="variants scored by both methods first (default 4)")
     parser.add_argument("--chunk", type=int, default=1024, help="variants of one call (default 1024)")
     parser.add_argument("--batch-size", type=int, help="variants computed at once (default: by the device)")
-    parser.add_argument("--arithmetic", default="plain", help="plain or split matrix products (default plain)")
     parser.add_argument("--sites", type=Path, help="take the places of dense variants from this VCF.gz")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--profile", action="store_true", help="print where the time of dense variants goes instead")
@@ -163,15 +160,14 @@ def main() -> None:
         sys.stdout.write(profile(model, dense, options) + "\n")
         return
     lines = [
-        f"| {options.preset}, window {spec.window:,}, grid {spec.grid:,}, span {options.span:,}, "
-        f"{options.arithmetic} arithmetic | both strands |",
+        f"| {options.preset}, window {spec.window:,}, grid {spec.grid:,}, span {options.span:,} | both strands |",
         "|---|---|",
     ]
     some = dense[:: max(1, len(dense) // max(1, options.check))][: options.check] if options.check else []
     if some:
         one, two = (
             score(
-                VariantScorer(model, span=options.span, method=method, arithmetic=options.arithmetic),
+                VariantScorer(model, span=options.span, method=method),
                 some,
                 options.chunk,
             )

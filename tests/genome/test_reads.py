@@ -417,7 +417,7 @@ def test_cram_needs_its_reference(cram: Path, fasta: Path, tmp_path: Path) -> No
 
 def test_cram_asks_no_server(cram: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REF_PATH", "http://127.0.0.1:9/%s")
-    monkeypatch.setenv("REF_CACHE", "/tmp/%s")
+    monkeypatch.setenv("REF_CACHE", str(cram.parent / "%s"))
     AlignedReads(cram, reference=fasta)
     assert os.environ["REF_PATH"] == os.environ["REF_CACHE"] == "/dev/null/%s"
 

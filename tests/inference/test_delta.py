@@ -65,15 +65,6 @@ def test_delta_in_float32(make_model: MakeModel, random_windows: Windows, form: 
     assert worst(*both(model, windows, 100)) < FLOAT32_BOUND
 
 
-def test_split_products_are_as_good_as_float32(make_model: MakeModel, random_windows: Windows) -> None:
-    model, windows = make_model(1026, d_model=32), random_windows(2, 1024, 20)
-    exact = VariantScorer(make_model(1026, d_model=32).double()).score(windows)
-    errors = [
-        worst(VariantScorer(model, arithmetic=arithmetic).score(windows), exact) for arithmetic in ("plain", "split")
-    ]
-    assert errors[1] < max(2 * errors[0], FLOAT32_BOUND / 4)
-
-
 def test_delta_at_32k(make_model: MakeModel, random_windows: Windows) -> None:
     model = make_model(32_770, n_layer=2)
     windows = random_windows(3, 32_768, 5, low=16_384, high=20_480)
@@ -95,7 +86,6 @@ def test_delta_on_a_gpu(make_model: MakeModel, random_windows: Windows, window: 
     windows = random_windows(5, window, 20, low=window // 2)
     on_gpu, two = both(model, windows, 1024)
     assert worst(on_gpu, two) < FLOAT32_BOUND
-    assert worst(VariantScorer(model, span=1024, arithmetic="split").score(windows), two) < FLOAT32_BOUND
     on_cpu = VariantScorer(model.cpu(), span=1024).score(windows)
     assert worst(on_gpu, on_cpu) < FLOAT32_BOUND
 

@@ -1,4 +1,4 @@
-"""Choosing device and arithmetic, and halving batches when memory runs out."""
+"""Choosing arithmetic, and halving batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,20 +14,9 @@ from hyena_dna.inference.runtime import (
     autocast,
     batch_tokens,
     run_batches,
-    select_device,
     select_precision,
     set_threads,
 )
-
-
-def test_auto_is_a_device_that_exists() -> None:
-    assert select_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert select_device("cpu") == torch.device("cpu")
-
-
-def test_a_device_that_is_not_there_is_bad_usage() -> None:
-    with pytest.raises(InputError, match="CUDA devices"):
-        select_device("cuda:63")
 
 
 @pytest.mark.parametrize(

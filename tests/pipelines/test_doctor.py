@@ -49,7 +49,7 @@ def test_something_wrong_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_device_that_is_not_there() -> None:
-    with pytest.raises(InputError, match="no device cuda:63"):
+    with pytest.raises(InputError, match="--device cuda:63: this machine has"):
         run("--device", "cuda:63")
 
 
