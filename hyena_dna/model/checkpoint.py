@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hyena_dna.paths import models_root
 from hyena_dna.tokenizer import Tokenizer
 
 __all__ = [
+    "HEAD_PREFIX",
     "LoadedModel",
     "check_replaceable",
     "find_model",
@@ -42,6 +43,8 @@ TOKENIZER = "tokenizer.json"
 README = "README.md"
 FORMAT = "hyena-dna"
 FORMAT_VERSION = 1
+HEAD_PREFIX = "classifier."
+"""Names of the tensors of a fine-tuned model that are no part of the language model begin with this."""
 
 # In order of preference: the first holds nothing but tensors.
 _WEIGHT_NAMES = (WEIGHTS, "weights.ckpt", "pytorch_model.bin")
@@ -63,6 +66,8 @@ class LoadedModel:
         verified: whether the sha256 of every tensor was there, and right.
         tables: number of positional tables that were in the file, all as recomputed.
         ignored: names in the file that are no part of a model.
+        task: what a fine-tuned model predicts, see `hyena_dna.model.classifier`; None for a language model.
+        head: tensors of its classifier, by names that begin with `classifier.`; empty for a language model.
     """
 
     model: HyenaDNA
@@ -74,6 +79,8 @@ class LoadedModel:
     verified: bool
     tables: int
     ignored: list[str]
+    task: dict[str, Any] | None = None
+    head: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_model(
@@ -83,6 +90,8 @@ def save_model(
     card: Mapping[str, Any] | ModelCard | None = None,
     dtype: torch.dtype = torch.float32,
     force: bool = False,
+    task: Mapping[str, Any] | None = None,
+    head: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a model directory: config.json, model.safetensors, tokenizer.json, README.md.
 
@@ -94,6 +103,8 @@ def save_model(
         card: what is known about the model, see `ModelCard`.
         dtype: float32, or float16 to halve the size at the cost of precision.
         force: replace a model directory that is there.
+        task: what the model was fine-tuned to predict, as plain data; see `hyena_dna.model.classifier`.
+        head: tensors of its classifier, by names that begin with `classifier.`.
 
     Raises:
         InputError: the directory exists and `force` is off, or is no model directory, cannot be written, or a weight
@@ -103,7 +114,8 @@ def save_model(
         raise InputError(f"models are stored as float32 or float16, not {dtype}")
     check_replaceable(directory)
     facts = card if isinstance(card, ModelCard) else ModelCard.model_validate(dict(card or {}))
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.named_parameters()}
+    named = {**dict(model.named_parameters()), **(head or {})}
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in named.items()}
     check_values(tensors)
     content = {
         "format": FORMAT,
@@ -111,6 +123,8 @@ def save_model(
         "model": model.config.model_dump(mode="json"),
         "card": facts.facts(),
     }
+    if task is not None:
+        content["task"] = dict(task)
     count = sum(tensor.numel() for tensor in tensors.values())
     with atomic_directory(directory, force=force) as folder:
         (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -174,12 +188,14 @@ def read_model(source: str | PathLike[str], *, shift: float | None = None) -> Lo
     with errors_name(path):
         if native and file.digests is None:
             raise InputError("holds no checksums", remedy="it was not written by save_model; convert the original")
-        model, weights = _build(config, file, native)
+        task = content.get("task") if native else None
+        model, weights, head = _build(config, file, native, fine_tuned=task is not None)
     if file.step is not None and card.steps is None:
         card = card.model_copy(update={"steps": file.step})
     return LoadedModel(
-        model, card, path, file.kind, weights.layout, stored, bool(file.digests), len(weights.tables), weights.ignored
-    )
+        model, card, path, file.kind, weights.layout, stored, bool(file.digests), len(weights.tables), weights.ignored,
+        task, head,
+    )  # fmt: skip
 
 
 def find_model(source: str | PathLike[str]) -> Path:
@@ -260,13 +276,18 @@ def _check_tokenizer(path: Path) -> None:
         Tokenizer.from_json(text)
 
 
-def _build(config: HyenaConfig, file: WeightsFile, native: bool) -> tuple[HyenaDNA, names.NativeWeights]:
+def _build(
+    config: HyenaConfig, file: WeightsFile, native: bool, *, fine_tuned: bool
+) -> tuple[HyenaDNA, names.NativeWeights, dict[str, torch.Tensor]]:
+    """The model, all of its file, and the tensors of its classifier."""
     weights = names.to_native(file.tensors)
     if not native:
         config = config.model_copy(update={"tie_embeddings": weights.tied})
         if not weights.tied:
             _log.info("the LM head differs from the embeddings; they are kept apart")
     parameters = weights.parameters
+    heads = [name for name in parameters if fine_tuned and name.startswith(HEAD_PREFIX)]
+    head = {name: parameters.pop(name).float() for name in heads}
     if config.tie_embeddings and weights.tied:
         parameters.pop(names.LM_HEAD, None)
     # Initial values are drawn and overwritten; the caller's random state must not notice.
@@ -274,7 +295,7 @@ def _build(config: HyenaConfig, file: WeightsFile, native: bool) -> tuple[HyenaD
         model = HyenaDNA(config)
     expected = dict(model.named_parameters())
     names.check_names(parameters, {name: value.shape for name, value in expected.items()}, config)
-    check_values(parameters)
+    check_values({**parameters, **head})
     check_tables(weights.tables, config)
     narrowed = [name for name, tensor in parameters.items() if tensor.dtype == torch.float64]
     if narrowed:
@@ -282,7 +303,7 @@ def _build(config: HyenaConfig, file: WeightsFile, native: bool) -> tuple[HyenaD
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(parameters[name])
-    return model.eval(), weights
+    return model.eval(), weights, head
 
 
 def parameters_digest(model: HyenaDNA) -> str:
