@@ -22,15 +22,16 @@ ALLOWED: dict[str, set[str]] = {
     "genome": set(),
     "tokenizer": {"genome"},
     "datasets": {"genome", "tokenizer"},
-    "baselines": {"genome", "tokenizer", "datasets"},
+    "baselines": {"genome", "tokenizer", "datasets", "evaluation"},
     "simulation": {"genome", "tokenizer"},
-    "output": {"genome", "tokenizer"},
+    "evaluation": set(),
+    "output": {"genome", "tokenizer", "evaluation"},
     "ops": set(),
     "model": {"ops", "tokenizer", "genome"},
-    "training": {"genome", "tokenizer", "datasets", "baselines", "ops", "model", "output"},
-    "inference": {"genome", "tokenizer", "datasets", "ops", "model", "output"},
+    "training": {"genome", "tokenizer", "datasets", "baselines", "evaluation", "ops", "model", "output"},
+    "inference": {"genome", "tokenizer", "datasets", "evaluation", "ops", "model", "output"},
 }
-WITHOUT_TORCH = {*BASE, "genome", "tokenizer", "datasets", "baselines", "simulation", "output"}
+WITHOUT_TORCH = {*BASE, "genome", "tokenizer", "datasets", "baselines", "evaluation", "simulation", "output"}
 
 
 def modules() -> list[Path]:
