@@ -56,6 +56,7 @@ class TaskConfig(BaseModel):
     window: int | None = Field(
         default=None, ge=1, description="Length in bp that regions are centred in; None: regions as long as they are."
     )
+    stranded: bool = Field(default=False, description="Regions on - are read from that strand, instead of all from +.")
     pooling: Pooling = Field(default="mean", description="How hidden states of all positions become one vector.")
     layers: tuple[int, ...] = Field(
         default=(),
@@ -70,6 +71,9 @@ class TaskConfig(BaseModel):
     temperature: float = Field(
         default=1.0, gt=0, description="Logits are divided by this before they become probabilities."
     )
+    thresholds: tuple[float, ...] = Field(
+        default=(), description="Probability from which each output's label is assigned; none: 0.5. Unused: multiclass."
+    )
     shift: float = Field(default=0.0, description="Regression: added to the scaled output of the head.")
     scale: float = Field(default=1.0, gt=0, description="Regression: what the output of the head is multiplied by.")
 
@@ -83,6 +87,8 @@ class TaskConfig(BaseModel):
             raise ValueError("a multiclass task has at least three labels")
         if self.kind == "regression" and len(self.labels) != 1:
             raise ValueError("a regression has one number")
+        if self.thresholds and (self.kind in ("multiclass", "regression") or len(self.thresholds) != self.n_outputs):
+            raise ValueError("there is one threshold per output, for binary and multilabel tasks only")
         if any(layer < 1 for layer in self.layers) or len(set(self.layers)) != len(self.layers):
             raise ValueError("blocks count from 1, and each is pooled once")
         return self

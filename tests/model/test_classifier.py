@@ -197,7 +197,7 @@ def test_damaged_directories_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": ["a"]}, {"labels": ["a", "a"]}, {"kind": "multiclass"}, {"kind": "regression"}, {"layers": [0]},
+    [{"labels": ["a"]}, {"thresholds": [0.1, 0.2]}, {"labels": ["a", "a"]}, {"kind": "multiclass"}, {"kind": "regression"}, {"layers": [0]},
      {"layers": [1, 1]}, {"temperature": 0.0}, {"window": 0}, {"colour": "red"}],
 )  # fmt: skip
 def test_impossible_tasks(changes: dict[str, Any]) -> None:
