@@ -24,9 +24,10 @@ from hyena_dna.datasets.validation_choice import choose_validation
 from hyena_dna.errors import InputError
 from hyena_dna.genome.interval import Interval
 
-__all__ = ["Folds", "Segment", "Splits", "by_contigs", "by_regions", "check_no_leak", "read_folds"]
+__all__ = ["SPLIT_NAMES", "Folds", "Segment", "Splits", "by_contigs", "by_regions", "check_no_leak", "match_contigs",
+           "read_folds"]  # fmt: skip
 
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -35,6 +36,7 @@ _SPLIT_NAMES = {
     "dev": "val",
     "test": "test",
 }
+"""What people call the splits, in lower case, to what they are called here."""
 
 
 class Store(Protocol):
@@ -105,8 +107,8 @@ def by_contigs(
         InputError: a pattern matches no contig, a contig is in two splits, or nothing is left to train on.
     """
     kept = _known(store, contigs)
-    test = _match(test_contigs, kept, "test")
-    val = _match(val_contigs, kept, "validation")
+    test = match_contigs(test_contigs, kept, "test")
+    val = match_contigs(val_contigs, kept, "validation")
     both = [name for name in val if name in set(test)]
     if both:
         raise InputError(f"contig {both[0]!r} is chosen for validation and for testing")
@@ -145,7 +147,7 @@ def by_regions(
     wanted = set(kept)
     grouped: dict[str, list[Interval]] = {"train": [], "val": [], "test": []}
     for region in regions:
-        name = None if region.split is None else _SPLIT_NAMES.get(region.split.lower())
+        name = None if region.split is None else SPLIT_NAMES.get(region.split.lower())
         if name is None:
             what = "no split" if region.split is None else f"the unknown split {region.split!r}"
             raise InputError(f"region {region.interval} has {what}", remedy="name train, val or test")
@@ -175,7 +177,7 @@ def read_folds(path: Path) -> Folds:
     folds = Folds([], [], [])
     seen: set[str] = set()
     for key, names in content.items():
-        name = _SPLIT_NAMES.get(key.lower())
+        name = SPLIT_NAMES.get(key.lower())
         if name is None:
             raise InputError(f"unknown split {key!r}", file=path, remedy="name train, valid or test")
         if not isinstance(names, list) or not all(isinstance(contig, str) for contig in names):
@@ -219,8 +221,12 @@ def _known(store: Store, contigs: Sequence[str] | None) -> list[str]:
     return [name for name in store.contigs if name in wanted]
 
 
-def _match(patterns: Sequence[str], names: Sequence[str], purpose: str) -> list[str]:
-    """Contigs that a name or glob chooses, in the order of `names`."""
+def match_contigs(patterns: Sequence[str], names: Sequence[str], purpose: str) -> list[str]:
+    """Contigs that a name or glob chooses, in the order of `names`.
+
+    Raises:
+        InputError: a pattern chooses none; `purpose` says what it was for.
+    """
     chosen: set[str] = set()
     known = set(names)
     for pattern in patterns:

@@ -67,7 +67,8 @@ def read_table(
     Args:
         path: CSV or TSV (plain, gzip, bgzip, or `-` for standard input), or Parquet.
         contigs: length in bp of every contig of the genome, for a table of regions.
-        label_column: 1-based number or name of the label; by default `label`. Giving it implies `require_labels`.
+        label_column: 1-based number or name of the label; by default `label`. Giving it implies `require_labels`. Names
+            joined by commas are columns of 0 and 1; the label is then the names of those with 1, joined by `;`.
         split_column: 1-based number or name of the split; by default `split`.
         require_labels: the caller learns from labels: each row must have one, finite where it is a number.
         clip: cut regions at the end of their contig instead of refusing them.
@@ -94,12 +95,19 @@ def read_table(
         label_column = "label"
     if split_column is None and "split" in header:
         split_column = "split"
+    several: list[int] = []
+    if isinstance(label_column, str) and "," in label_column and label_column not in header:
+        several = [find_column(column.strip(), header, width, path) for column in label_column.split(",")]
+        label_column, labels = None, False
     label = None if label_column is None else find_column(label_column, header, width, path)
     split = None if split_column is None else find_column(split_column, header, width, path)
     name = header.index("name") if "name" in header else None
 
     def optional(fields: list[str], index: int | None) -> str | None:
         return None if index is None else fields[index]
+
+    def labelled(line: int, fields: list[str]) -> str | None:
+        return _joined(header, fields, several, path, line) if several else optional(fields, label)
 
     if "sequence" not in header:
         chrom, start, end = (header.index(column) for column in _PLACE)
@@ -113,7 +121,7 @@ def read_table(
                 fields[end],
                 strand=optional(fields, strand) or ".",
                 name=optional(fields, name) or "",
-                label=optional(fields, label),
+                label=labelled(line, fields),
                 split=optional(fields, split),
             )
         return Table([], collector.finish())
@@ -121,7 +129,7 @@ def read_table(
     sequence = header.index("sequence")
     found: list[SequenceRow] = []
     for line, fields in rows:
-        value = optional(fields, label)
+        value = labelled(line, fields)
         part = optional(fields, split)
         if split is not None and not part:
             raise InputError("the split is missing", file=path, line=line)
@@ -138,6 +146,18 @@ def read_table(
         raise InputError("the table has no rows", file=path)
     _warn_of_duplicates(found, path)
     return Table(found, [])
+
+
+def _joined(header: list[str], fields: list[str], columns: list[int], path: str | os.PathLike[str], line: int) -> str:
+    """Names of the columns that hold a 1, joined by `;`."""
+    for column in columns:
+        if fields[column] not in ("0", "1"):
+            raise InputError(
+                f"column {header[column]!r} holds {fields[column]!r}; with several label columns each is 0 or 1",
+                file=path,
+                line=line,
+            )
+    return ";".join(header[column] for column in columns if fields[column] == "1")
 
 
 def _bases(text: str, path: str | os.PathLike[str], line: int, *, rna: bool) -> bytes:
