@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from hyena_dna.datasets.alleles import WindowSpec
     from hyena_dna.genome.reference import Reference
     from hyena_dna.genome.vcf import VariantSource
+    from hyena_dna.inference.extra_scores import ExtraScores
     from hyena_dna.inference.record_scores import WindowScorer
     from hyena_dna.inference.run_counts import RunCounts
+    from hyena_dna.inference.score_inputs import WindowBuilders
+    from hyena_dna.model.classifier import SequenceClassifier
 
 # The published contexts count [CLS] and [SEP], which windows of variants do not have.
 _SPECIAL_TOKENS = 2
@@ -82,6 +85,17 @@ class _Shard(click.ParamType[tuple[int, int]]):
     help="Translate contig names to UCSC's or Ensembl's, or by a file: name in the VCF, tab, in the genome.",
 )
 @click.option("--sample", default=None, help="Apply this sample's other phased variants to the window.")
+@click.option(
+    "--background",
+    is_flag=True,
+    help="Also write HYENA_LLR_CORRECTED: less the mean score of the same trinucleotide change elsewhere in the genome.",
+)
+@click.option(
+    "--background-sites",
+    type=click.IntRange(min=10),
+    default=100,
+    help="Random sites of each of the 32 trinucleotides, chosen by --seed. Their means are kept for later runs.",
+)
 @click.option("--normalise", is_flag=True, help="Build windows about the leftmost place of insertions and deletions.")
 @click.option(
     "--max-n-fraction",
@@ -119,8 +133,9 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
     """Score the effect of variants: log P(alternative) - log P(reference), in nats, on both strands.
 
     Every record, its order, samples and INFO stay; each alternative allele gets HYENA_ fields and a status. Negative
-    scores: the model finds the alternative less likely. POS is 1-based as in VCF. Scores are always computed in
-    float32 or better. Exit code 3: more alleles than --max-skipped have no score.
+    scores: the model finds the alternative less likely. A fine-tuned model also writes HYENA_DELTA_LABEL, the change
+    of its logits. POS is 1-based as in VCF. Scores are always computed in float32 or better. Exit code 3: more alleles
+    than --max-skipped have no score.
 
     \b
     Examples:
@@ -138,7 +153,7 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
     from hyena_dna.genome.contig_map import ContigMap, load_contig_map
     from hyena_dna.genome.reference import Reference
     from hyena_dna.inference.run_counts import InfoColumns
-    from hyena_dna.inference.score_inputs import count_records, run_file
+    from hyena_dna.inference.score_inputs import WindowBuilders, count_records, run_file
     from hyena_dna.inference.score_run import RunOptions
 
     began = time.monotonic()
@@ -159,15 +174,22 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
         contig_map, contigs = settings["contig_map"], reference.contigs
         contig = load_contig_map(contig_map, contigs) if contig_map else ContigMap({}, contigs)
         total = count_records(vcf) if vcf and vcf != "-" and (shard or dry_run) else None
-        scorer, spec, provenance = _prepare(model, window, device, threads, batch_size, settings)
+        scorer, spec, provenance, classifier = _prepare(model, window, device, threads, batch_size, settings)
         provenance |= {"genome": genome, "variants": vcf or " ".join(variants)}
+        if settings["background"]:
+            provenance |= {"background": True, "background_sites": settings["background_sites"], "seed": seed or 0}
         source = _source(vcf, variants, reference)
-        columns = InfoColumns(settings["label_field"], settings["group_field"]) if report else None
-        options = RunOptions(shard, total, expect_records, resume, force, top, columns)
         if dry_run:
             click.echo(json.dumps({"records": total, **provenance, "output": output}, indent=None if as_json else 2))
             return 0
-        counts = run_file(source, reference, scorer, spec, output, contig, provenance, settings, options)
+        builders = WindowBuilders(reference, source.name, settings["sample"], contig)
+        extras = _extras(classifier, scorer, builders, spec, reference, provenance, batch_size)
+        names = tuple(field.column for extra in extras for field in extra.fields)
+        columns = InfoColumns(settings["label_field"], settings["group_field"], names) if report else None
+        options = RunOptions(shard, total, expect_records, resume, force, top, columns)
+        counts = run_file(
+            source, reference, scorer, builders, spec, output, contig, provenance, settings, options, extras
+        )  # fmt: skip
     facts = _facts(counts, provenance, output, time.monotonic() - began)
     if summary:
         with atomic_open(summary, "w") as handle:
@@ -175,8 +197,8 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
     if report:
         from hyena_dna.output.score_report import Labels, write_score_report
 
-        names = (settings["label_field"], settings["label_positive"], settings["label_negative"])
-        labels = Labels(*names) if settings["label_field"] else None
+        wanted = (settings["label_field"], settings["label_positive"], settings["label_negative"])
+        labels = Labels(*wanted) if settings["label_field"] else None
         write_score_report(Path(report), counts.columns, facts, labels, settings["group_field"])
     if as_json:
         click.echo(json.dumps(facts))
@@ -196,17 +218,20 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
 def _prepare(
     model: str, window: int | None, device: str, threads: int | None, batch_size: int | None,
     settings: Mapping[str, Any],
-) -> tuple[WindowScorer, WindowSpec, dict[str, Any]]:  # fmt: skip
-    """The scorer, where windows lie, and what decides the scores."""
+) -> tuple[WindowScorer, WindowSpec, dict[str, Any], SequenceClassifier | None]:  # fmt: skip
+    """The scorer, where windows lie, what decides the scores, and the classifier that a fine-tuned model is."""
     from hyena_dna.datasets.alleles import WindowSpec
     from hyena_dna.inference.runtime import set_threads
     from hyena_dna.inference.variant_effects import VariantScorer
-    from hyena_dna.model.checkpoint import load_model, parameters_digest
+    from hyena_dna.model.checkpoint import parameters_digest, read_model
+    from hyena_dna.model.classifier import classifier_from
     from hyena_dna.model.device import select_device
     from pipelines.cli import versions
 
     set_threads(threads)
-    network = load_model(model, device=select_device(device))
+    loaded = read_model(model)
+    classifier = None if loaded.task is None else classifier_from(loaded).to(select_device(device))
+    network = loaded.model.to(select_device(device)).eval()
     longest = network.config.max_length - _SPECIAL_TOKENS
     window = window or longest
     if window > longest:
@@ -227,7 +252,36 @@ def _prepare(
         "contig_map": settings["contig_map"],
         "overwrite_field": settings["overwrite_field"],
     }
-    return VariantScorer(network, span=settings["scored_span"], batch_size=batch_size), spec, provenance
+    scorer = VariantScorer(network, span=settings["scored_span"], batch_size=batch_size)
+    return scorer, spec, provenance, classifier
+
+
+def _extras(
+    classifier: SequenceClassifier | None, scorer: WindowScorer, builders: WindowBuilders, spec: WindowSpec,
+    reference: Reference, provenance: Mapping[str, Any], batch_size: int | None,
+) -> list[ExtraScores]:  # fmt: skip
+    """What is computed beyond the scores that every run has."""
+    from hyena_dna.datasets.alleles import WindowSpec
+    from hyena_dna.inference.background import known_background
+    from hyena_dna.inference.extra_scores import ClassDeltas, ContextCorrection
+
+    extras: list[ExtraScores] = []
+    if provenance.get("background"):
+        names = ("sha256", "window", "position", "grid", "scored_span", "background_sites", "seed", "max_n_fraction")
+        identity = {name: str(provenance.get(name)) for name in names}
+        for number, found in enumerate(reference.fingerprint.values()):
+            identity[f"genome_{number}"] = str(found)
+        tiles = builders.tiles(spec)
+        background = known_background(
+            tiles, scorer, identity, sites=provenance["background_sites"], seed=provenance["seed"],
+            max_n_fraction=provenance["max_n_fraction"],
+        )  # fmt: skip
+        extras.append(ContextCorrection(background, tiles))
+    if classifier is not None:
+        own = classifier.task.window
+        where = spec if own is None else WindowSpec.make(own, grid=1)
+        extras.append(ClassDeltas(classifier, where, builders.windows(builders.tiles(where)), batch_size))
+    return extras
 
 
 def _source(vcf: str | None, variants: Sequence[str], reference: Reference) -> VariantSource:

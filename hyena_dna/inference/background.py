@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hyena_dna.datasets.alleles import AlleleWindows
+from hyena_dna.datasets.alleles import AlleleWindows, StrandWindow
 from hyena_dna.errors import InputError
 from hyena_dna.files import atomic_open
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.variants import Trimmed
+from hyena_dna.paths import cache_root
 
-__all__ = ["Background", "SubstitutionScorer", "Tiles", "background_scores", "contexts"]
+__all__ = ["Background", "SubstitutionScorer", "Tiles", "background_scores", "contexts", "known_background"]
 
 _log = logging.getLogger("hyena_dna")
 
@@ -29,6 +32,7 @@ _LEAST_SITES = 10
 # The rarest context of the human genome, around CG, is one site in three hundred.
 _MOST_DRAWS_PER_SITE = 4000
 _AT_ONCE = 128
+_PROGRESS_SECONDS = 10.0
 
 
 class Tiles(Protocol):
@@ -51,6 +55,15 @@ class SubstitutionScorer(Protocol):
 
     def __call__(self, windows: list[AlleleWindows]) -> list[float]:
         """Score variants, in nats, in their order."""
+
+
+class _Ratios(Protocol):
+    @property
+    def llr(self) -> NDArray[np.float64]: ...
+
+
+class _StrandScorer(Protocol):
+    def score(self, windows: Sequence[StrandWindow]) -> _Ratios: ...
 
 
 class Background(NamedTuple):
@@ -146,7 +159,11 @@ def background_scores(
     # Neighbouring sites share reference windows.
     places = sorted(place for own in chosen.values() for place in own)
     sums: dict[str, list[float]] = {}
+    shown = time.monotonic()
     for first in range(0, len(places), _AT_ONCE):
+        if time.monotonic() - shown > _PROGRESS_SECONDS:
+            shown = time.monotonic()
+            _log.info("background: %d of %d sites", first, len(places))
         names, windows = [], []
         for chrom, start in places[first : first + _AT_ONCE]:
             trinucleotide = tiles.fetch(Interval(chrom, start - 1, start + 2)).decode("ascii")
@@ -167,6 +184,44 @@ def background_scores(
     return Background(
         {name: float(np.mean(sums[name])) for name in known}, {name: len(sums[name]) for name in known}, seed
     )
+
+
+def known_background(
+    tiles: Tiles,
+    scorer: _StrandScorer,
+    identity: Mapping[str, str],
+    *,
+    sites: int,
+    seed: int,
+    max_n_fraction: float,
+) -> Background:
+    """The background of a model on a genome: the one that an earlier run left in the user's cache, or a new one.
+
+    Args:
+        tiles: the genome.
+        scorer: scores windows, each on its own strand.
+        identity: everything that decides the result.
+        sites: see `background_scores`, as are `seed` and `max_n_fraction`.
+
+    Raises:
+        InputError: see `background_scores`; the kept table cannot be read.
+    """
+    path = cache_root() / "background" / Background.file_name(identity)
+    found = Background.load(path, identity=identity)
+    if found is not None:
+        _log.info("background: %s", path)
+        return found
+
+    def score(windows: list[AlleleWindows]) -> list[float]:
+        ratios = scorer.score([one.forward for one in windows] + [one.reverse for one in windows]).llr
+        means: list[float] = ratios.reshape(2, -1).mean(0).tolist()
+        return means
+
+    _log.info("background: scoring %d sites of each trinucleotide, once for this model and genome", sites)
+    found = background_scores(tiles, score, sites=sites, seed=seed, max_n_fraction=max_n_fraction)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save(path, identity=identity)
+    return found
 
 
 def _substitution(trinucleotide: str, start: int, index: int) -> Trimmed:

@@ -15,7 +15,8 @@ from hyena_dna.datasets.token_tiles import TokenTiles
 from hyena_dna.errors import InputError, RunError
 from hyena_dna.genome.variants import Trimmed, classify, left_align, trim
 from hyena_dna.genome.vcf import Line, split_record
-from hyena_dna.output.score_fields import AlleleScore, ScoredRecord
+from hyena_dna.inference.extra_scores import ExtraScores, ScoredAllele, WindowBuilder
+from hyena_dna.output.score_fields import FIELD_PREFIX, AlleleScore, ScoredRecord
 
 __all__ = ["MismatchPolicy", "RecordScorer", "Rules", "Scores", "Tally", "WindowScorer"]
 
@@ -26,6 +27,7 @@ _BATCH_WINDOW_BYTES = 64 << 20
 _BATCH_LINE_BYTES = 16 << 20
 _EXAMPLES = 10
 _SNV_BASES = frozenset("ACGT")
+_PREFIX = FIELD_PREFIX.encode()
 
 
 class Scores(Protocol):
@@ -107,7 +109,8 @@ class RecordScorer:
         name: the input, for messages.
         width: number of columns of a record.
         windows: builds windows in place of the tiles, such as a sample's haplotypes.
-        forbidden: INFO keys that records must not have, because the output writes them.
+        extras: computes scores beyond those that every run has.
+        refuse_scored: whether a record that has scores already is an error.
     """
 
     def __init__(
@@ -119,8 +122,9 @@ class RecordScorer:
         *,
         name: str,
         width: int,
-        windows: Callable[[Sequence[tuple[str, Trimmed]]], list[AlleleWindows]] | None = None,
-        forbidden: Sequence[str] = (),
+        windows: WindowBuilder | None = None,
+        extras: Sequence[ExtraScores] = (),
+        refuse_scored: bool = False,
     ) -> None:
         self._tiles = tiles
         self._scorer = scorer
@@ -130,7 +134,8 @@ class RecordScorer:
         self._name = name
         self._width = width
         self._windows = windows or tiles.windows_of
-        self._forbidden = frozenset(key.encode() for key in forbidden)
+        self._extras = extras
+        self._refuse_scored = refuse_scored
         self._contigs: dict[bytes, str | None] = {}
         self._most_windows = max(16, _BATCH_WINDOW_BYTES // (2 * tiles.spec.window))
         self.tally = Tally()
@@ -176,7 +181,7 @@ class RecordScorer:
 
     def _judge(self, number: int, line: bytes, pending: _Pending) -> ScoredRecord | None:
         fields = split_record(line, number, self._width, self._name)
-        if self._forbidden and b"HYENA_" in fields[7]:
+        if self._refuse_scored and _PREFIX in fields[7]:
             self._refuse_fields(number, fields[7])
         alts = fields[4].decode("latin-1").split(",")
         site = self._site(number, fields)
@@ -205,8 +210,8 @@ class RecordScorer:
     def _refuse_fields(self, number: int, info: bytes) -> None:
         for item in info.split(b";"):
             key = item.partition(b"=")[0]
-            if key in self._forbidden:
-                reason = f"the record has the field {key.decode()} already"
+            if key.startswith(_PREFIX):
+                reason = f"the record has the field {key.decode('latin-1')} already"
                 raise InputError(reason, file=self._name, line=number, remedy="--overwrite-field replaces it")
 
     def _prepare(
@@ -271,19 +276,20 @@ class RecordScorer:
     def _finish(self, pending: _Pending) -> None:
         """Score what is pending and put the scores in their places."""
         built = self._windows([(contig, trimmed) for contig, trimmed, _ in pending])
-        waiting: list[tuple[AlleleWindows, bool, list[tuple[list[AlleleScore], int]]]] = []
-        for windows, ((_, _, flipped), places) in zip(built, pending.items(), strict=True):
+        waiting: list[tuple[AlleleWindows, _Key, list[tuple[list[AlleleScore], int]]]] = []
+        for windows, (key, places) in zip(built, pending.items(), strict=True):
             if windows.n_fraction > self._rules.max_n_fraction:
                 _put(AlleleScore("n_fraction", n_fraction=windows.n_fraction), places)
             else:
-                waiting.append((windows, flipped, places))
+                waiting.append((windows, key, places))
         if not waiting:
             return
         count = len(waiting)
         found = self._scorer.score([one[0].forward for one in waiting] + [one[0].reverse for one in waiting])
         rows = list(zip(found.llr.tolist(), found.llr_norm.tolist(), found.dist.tolist(), strict=True))
-        for one, forward, reverse in zip(waiting, rows[:count], rows[count:], strict=True):
-            windows, flipped, places = one
+        extras = self._extra_rows([key for _, key, _ in waiting], found.llr)
+        for one, forward, reverse, extra in zip(waiting, rows[:count], rows[count:], extras, strict=True):
+            windows, (_, _, flipped), places = one
             (llr_fwd, norm_fwd, dist_fwd), (llr_rev, norm_rev, dist_rev) = forward, reverse
             if not (math.isfinite(llr_fwd) and math.isfinite(llr_rev)):
                 raise RunError(f"the model gives no finite score at {windows.forward.key}")
@@ -298,8 +304,18 @@ class RecordScorer:
                 sign * (norm_fwd + norm_rev) / 2 + 0.0,
                 (dist_fwd + dist_rev) / 2,
                 windows.n_fraction,
+                tuple([sign * value + 0.0 for value in extra]),
             )
             _put(score, places)
+
+    def _extra_rows(self, keys: Sequence[_Key], llr: NDArray[np.float64]) -> list[list[float]]:
+        """Further scores of alleles whose LLRs are those of all forward and then of all reverse strands."""
+        if not self._extras:
+            return [[]] * len(keys)
+        means = llr.reshape(2, -1).mean(0).tolist()
+        alleles = [ScoredAllele(contig, change, mean) for (contig, change, _), mean in zip(keys, means, strict=True)]
+        rows: list[list[float]] = np.hstack([extra.values(alleles) for extra in self._extras]).tolist()
+        return rows
 
 
 def _put(score: AlleleScore, places: list[tuple[list[AlleleScore], int]]) -> None:

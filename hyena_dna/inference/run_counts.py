@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,12 @@ class InfoColumns:
     Attributes:
         label: the field that says what an allele is known to do.
         group: the field that alleles are grouped by.
+        extras: column names of the scores beyond those that every run has.
     """
 
     label: str | None = None
     group: str | None = None
+    extras: tuple[str, ...] = ()
 
 
 @dataclass
@@ -43,7 +46,7 @@ class RunCounts:
         in_order: contigs in one block each, positions never falling.
         undeclared: names that the header does not declare.
         top: the alleles with the lowest scores: score, contig, position, ref, alt.
-        columns: for the report, one entry per scored allele: llr, llr_norm, dist, label, group.
+        columns: for the report, one entry per scored allele: llr, llr_norm, dist, label, group and further scores.
         mismatches: examples of reference mismatches.
         compared: records whose REF was compared with the genome.
         mismatched: records whose REF differs.
@@ -118,6 +121,8 @@ class RunCounts:
         self.columns["llr"].append(score.llr)
         self.columns["llr_norm"].append(score.llr_norm)
         self.columns["dist"].append(score.dist)
+        for name, number_of in zip(columns.extras, score.extra, strict=True):
+            self.columns.setdefault(name, []).append(None if math.isnan(number_of) else number_of)
         values = dict(item.partition(b"=")[::2] for item in info.split(b";"))
         for name, key in (("label", columns.label), ("group", columns.group)):
             value = values.get(key.encode(), b".") if key else b"."
@@ -138,7 +143,7 @@ class RunCounts:
         self.mismatches = (self.mismatches + other.mismatches)[:10]
         self.top = heapq.nsmallest(top, self.top + other.top)
         for name, values in other.columns.items():
-            self.columns[name] += values
+            self.columns.setdefault(name, []).extend(values)
         self._join_places(other)
         self.undeclared.update(other.undeclared)
 

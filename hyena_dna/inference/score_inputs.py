@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from hyena_dna.genome.contig_map import ContigMap
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.vcf import VariantSource, open_variants
 from hyena_dna.genome.vcf_header import VcfHeader
+from hyena_dna.inference.extra_scores import ExtraScores, WindowBuilder
 from hyena_dna.inference.record_scores import RecordScorer, Rules, WindowScorer
 from hyena_dna.inference.run_counts import RunCounts
 from hyena_dna.inference.score_run import RunOptions, check_input, score_file, score_stream
-from hyena_dna.output.score_fields import INFO_FIELDS
+from hyena_dna.output.score_fields import FIELD_PREFIX
 from hyena_dna.output.score_formats import Heading, score_format
 
-__all__ = ["count_records", "provenance_line", "run_file"]
+__all__ = ["WindowBuilders", "count_records", "provenance_line", "run_file"]
 
 logger = logging.getLogger("hyena_dna")
 
@@ -55,16 +56,44 @@ def _quoted(value: object) -> str:
     return '"' + escape(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+class WindowBuilders:
+    """Makes what builds windows, in the genome or in a sample's own haplotypes, which are read once.
+
+    Args:
+        reference: the genome.
+        variants: the file with the sample's genotypes.
+        sample: its name; None builds windows of the genome.
+        contig: translates contig names.
+    """
+
+    def __init__(self, reference: Reference, variants: str, sample: str | None, contig: ContigMap) -> None:
+        self._reference = reference
+        self._sample = sample
+        self._carried = read_haplotypes(open_variants(variants), sample, contig) if sample else {}
+
+    def tiles(self, spec: WindowSpec) -> TokenTiles:
+        """The genome, cut into tiles that suit windows."""
+        return TokenTiles(self._reference.fetch, self._reference.contigs, spec)
+
+    def windows(self, tiles: TokenTiles) -> WindowBuilder:
+        """What builds windows of the tiles' specification."""
+        if self._sample is None:
+            return tiles.windows_of
+        return SampleHaplotypes(self._sample, self._carried, tiles.bases, tiles.contigs, tiles.spec).windows_of
+
+
 def run_file(
     source: VariantSource,
     reference: Reference,
     scorer: WindowScorer,
+    builders: WindowBuilders,
     spec: WindowSpec,
     output: str,
     contig: ContigMap,
     provenance: Mapping[str, Any],
     settings: Mapping[str, Any],
     options: RunOptions,
+    extras: Sequence[ExtraScores] = (),
 ) -> RunCounts:
     """Score a source of variants into an output.
 
@@ -72,12 +101,14 @@ def run_file(
         source: the variants.
         reference: the genome.
         scorer: scores windows.
+        builders: makes what builds windows.
         spec: where windows lie.
         output: the file to be made, or `-` for VCF on standard output.
         contig: translates contig names.
         provenance: everything that decides the scores, for the header and to recognise an interrupted run.
-        settings: `on_ref_mismatch`, `max_n_fraction`, `normalise`, `sample`, `overwrite_field`.
+        settings: `on_ref_mismatch`, `max_n_fraction`, `normalise`, `overwrite_field`.
         options: what the run does besides scoring.
+        extras: computes scores beyond those that every run has.
 
     Returns:
         What was seen.
@@ -86,20 +117,17 @@ def run_file(
         InputError: see `check_input` and `score_file`; the input has fields of this program already.
     """
     lengths = reference.contigs
-    header = _check_fields(source, overwrite=settings["overwrite_field"])
-    tiles = TokenTiles(reference.fetch, lengths, spec)
-    windows = None
-    if settings["sample"]:
-        carried = read_haplotypes(open_variants(source.name), settings["sample"], contig)
-        windows = SampleHaplotypes(settings["sample"], carried, tiles.bases, lengths, spec).windows_of
+    replace = settings["overwrite_field"]
+    header = _check_fields(source, overwrite=replace)
+    fields = [field for extra in extras for field in extra.fields]
+    tiles = builders.tiles(spec)
     rules = Rules(settings["on_ref_mismatch"], settings["max_n_fraction"], settings["normalise"])
     records = RecordScorer(
-        tiles, scorer, contig, rules, name=source.name, width=source.header.width, windows=windows,
-        forbidden=() if settings["overwrite_field"] else tuple(INFO_FIELDS),
+        tiles, scorer, contig, rules, name=source.name, width=source.header.width,
+        windows=builders.windows(tiles), extras=extras, refuse_scored=not replace,
     )  # fmt: skip
-    drop = tuple(INFO_FIELDS) if settings["overwrite_field"] else ()
-    kind = score_format(output, drop)
-    heading = Heading(header, [], provenance_line(provenance), _shard_text(options.shard))
+    kind = score_format(output, fields, replace=replace)
+    heading = Heading(header, [], provenance_line(provenance), _shard_text(options.shard), fields)
     lines = check_input(source, records, contig, lengths)
     _say_translations(contig)
     declared = _declared_contigs(header.contigs, contig, lengths)
@@ -116,7 +144,7 @@ def run_file(
 
 
 def _check_fields(source: VariantSource, *, overwrite: bool) -> VcfHeader:
-    present = sorted(name for name in INFO_FIELDS if name.encode() in source.header.info)
+    present = sorted(name.decode() for name in source.header.info if name.startswith(FIELD_PREFIX.encode()))
     if present and not overwrite:
         raise InputError(
             f"the input has the field {present[0]} already", file=source.name, remedy="--overwrite-field replaces it"

@@ -23,7 +23,7 @@ from hyena_dna.genome.vcf import Line, VariantSource
 from hyena_dna.inference.record_scores import RecordScorer
 from hyena_dna.inference.run_counts import InfoColumns, RunCounts
 from hyena_dna.output.parts import open_parts
-from hyena_dna.output.score_fields import INFO_FIELDS
+from hyena_dna.output.score_fields import FIELD_PREFIX
 from hyena_dna.output.score_formats import Heading, ScoreFormat, index_file
 
 __all__ = ["CHUNK_RECORDS", "RunOptions", "check_input", "score_file", "score_stream", "shard_range"]
@@ -183,8 +183,8 @@ def score_file(
         for index in done:
             total.extend(RunCounts.from_json(parts.record(index)["counts"]), options.top)
         _check_total(source, total, options)
-        for name in INFO_FIELDS:
-            total.undeclared.info.pop(name, None)
+        for name in [name for name in total.undeclared.info if name.startswith(FIELD_PREFIX)]:
+            del total.undeclared.info[name]
         declared = total.undeclared.header_lines(source.header, contigs)
         joined = parts.folder / f"joined{''.join(output.suffixes[-2:])}"
         kind.join(joined, heading._replace(declared=declared), (parts.checked(index) for index in done))

@@ -16,7 +16,7 @@ from hyena_dna.genome.bgzf import BgzfBlocks
 from hyena_dna.output.bgzf_blocks import BGZF_EOF, compress_blocks
 from hyena_dna.output.score_fields import info_header
 from hyena_dna.output.score_formats import SHARD_MARK, index_file, translate_bcf
-from hyena_dna.output.score_tables import ParquetRows, table_header
+from hyena_dna.output.score_tables import COLUMNS, ParquetRows, is_table_header, table_header
 
 __all__ = ["merge_shards"]
 
@@ -91,7 +91,7 @@ def _shard(path: Path, head: list[bytes], body: int) -> _Shard:
 
 
 def _is_last(line: bytes) -> bool:
-    return line.startswith(b"#CHROM\t") or line + b"\n" == table_header()
+    return line.startswith(b"#CHROM\t") or is_table_header(line)
 
 
 def _read_text(path: Path) -> _Shard:
@@ -213,7 +213,8 @@ def _join_parquet(shards: Sequence[_Shard], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = ParquetRows(path, {"hyena-dna": shards[0].head[0].removeprefix(b"##hyena-dna=").decode()})
+    extras = pq.read_schema(shards[0].path).names[len(COLUMNS) :]
+    rows = ParquetRows(path, {"hyena-dna": shards[0].head[0].removeprefix(b"##hyena-dna=").decode()}, extras)
     for shard in shards:
         with pq.ParquetFile(shard.path) as file:
             for batch in file.iter_batches(batch_size=1 << 16):

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["INFO_FIELDS", "AlleleScore", "ScoredRecord", "info_header"]
+__all__ = ["FIELD_PREFIX", "INFO_FIELDS", "AlleleScore", "ScoreField", "ScoredRecord", "info_header"]
+
+FIELD_PREFIX = "HYENA_"
+"""Begins the name of every INFO field that scoring writes; an input that has such fields was scored before."""
 
 _NAN = math.nan
+
+
+class ScoreField(NamedTuple):
+    """A score beyond those that every run has.
+
+    Attributes:
+        info: its INFO key.
+        column: its column in tables.
+        text: what it is, for the VCF header.
+    """
+
+    info: str
+    column: str
+    text: str
 
 
 class AlleleScore(NamedTuple):
@@ -21,6 +39,7 @@ class AlleleScore(NamedTuple):
         llr_norm: difference of the log-likelihoods per base, both summed to the same last base, nats per base.
         dist: Euclidean distance of the mean hidden states over the scored span, mean of both strands.
         n_fraction: share of N in the reference window.
+        extra: scores of the fields that this run has beyond these, none where the allele has no score.
     """
 
     status: str
@@ -30,6 +49,7 @@ class AlleleScore(NamedTuple):
     llr_norm: float = _NAN
     dist: float = _NAN
     n_fraction: float = _NAN
+    extra: tuple[float, ...] = ()
 
     @property
     def scored(self) -> bool:
@@ -76,9 +96,11 @@ INFO_FIELDS = {
 """Type and description of each INFO field; all have one value for each alternative allele."""
 
 
-def info_header() -> list[bytes]:
-    """The `##INFO` lines of all fields."""
-    return [
-        f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode()
-        for name, (kind, text) in INFO_FIELDS.items()
-    ]
+def info_header(extras: Sequence[ScoreField] = ()) -> list[bytes]:
+    """The `##INFO` lines of all fields.
+
+    Args:
+        extras: fields that a run has beyond those that every run has.
+    """
+    fields = [(name, *of) for name, of in INFO_FIELDS.items()] + [(one.info, "Float", one.text) for one in extras]
+    return [f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode() for name, kind, text in fields]

@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -15,8 +15,15 @@ from hyena_dna.files import atomic_path
 from hyena_dna.genome.lines import open_source
 from hyena_dna.genome.vcf_header import VcfHeader
 from hyena_dna.output.bgzf_blocks import BGZF_EOF, compress_blocks
-from hyena_dna.output.score_fields import ScoredRecord, info_header
-from hyena_dna.output.score_tables import ParquetRows, arrow_batch, read_arrow, table_header, table_lines
+from hyena_dna.output.score_fields import ScoredRecord, ScoreField, info_header
+from hyena_dna.output.score_tables import (
+    ParquetRows,
+    arrow_batch,
+    is_table_header,
+    read_arrow,
+    table_header,
+    table_lines,
+)
 from hyena_dna.output.scored_vcf import vcf_lines
 
 __all__ = [
@@ -48,12 +55,14 @@ class Heading(NamedTuple):
         declared: lines that complete it.
         provenance: version, model and settings, the value of the `##hyena-dna` line.
         shard: `i/n`, where the file is a part of a whole.
+        extras: fields that the records have beyond those that every run has.
     """
 
     header: VcfHeader
     declared: Sequence[bytes]
     provenance: str
     shard: str | None
+    extras: Sequence[ScoreField] = ()
 
     @property
     def marks(self) -> list[bytes]:
@@ -63,12 +72,12 @@ class Heading(NamedTuple):
 
     def vcf(self) -> bytes:
         """A whole VCF header."""
-        return self.header.render([*self.declared, *info_header(), *self.marks])
+        return self.header.render([*self.declared, *info_header(self.extras), *self.marks])
 
     def table(self) -> bytes:
         """The header of a TSV; a shard says so in comment lines before it."""
         marks = b"".join(mark + b"\n" for mark in self.marks) if self.shard else b""
-        return marks + table_header()
+        return marks + table_header(self.extras)
 
 
 class ScoreFormat(Protocol):
@@ -81,28 +90,30 @@ class ScoreFormat(Protocol):
         """Write the file, whole, from the parts."""
 
 
-def score_format(path: str | os.PathLike[str], drop: Collection[str] = ()) -> ScoreFormat:
+def score_format(
+    path: str | os.PathLike[str], extras: Sequence[ScoreField] = (), *, replace: bool = False
+) -> ScoreFormat:
     """The format of an output by its suffix.
 
     Args:
         path: the output; `-` means VCF.
-        drop: INFO keys of the input to take out.
+        extras: fields that the records have beyond those that every run has.
+        replace: take the fields of an earlier run out of the records.
 
     Raises:
         InputError: no format has this suffix.
     """
     name = os.fspath(path)
-    keys = frozenset(key.encode() for key in drop)
     if name == "-" or name.endswith(".vcf"):
-        return Text(keys)
+        return Text(extras, replace=replace)
     if name.endswith(".vcf.gz"):
-        return Text(keys, compress=True)
+        return Text(extras, replace=replace, compress=True)
     if name.endswith(".bcf"):
-        return Bcf(keys)
+        return Bcf(extras, replace=replace)
     if name.endswith((".tsv", ".tsv.gz")):
-        return Text(keys, compress=name.endswith(".gz"), table=True)
+        return Text(extras, compress=name.endswith(".gz"), table=True)
     if name.endswith(".parquet"):
-        return Parquet()
+        return Parquet(extras)
     raise InputError("no output format has this suffix", file=name, remedy=f"use one of {', '.join(SUFFIXES)}")
 
 
@@ -110,13 +121,17 @@ class Text:
     """VCF and TSV, plain or in BGZF.
 
     Args:
-        drop: INFO keys to take out.
+        extras: fields that the records have beyond those that every run has.
+        replace: take the fields of an earlier run out of the records.
         compress: write BGZF.
         table: write TSV.
     """
 
-    def __init__(self, drop: frozenset[bytes], *, compress: bool = False, table: bool = False) -> None:
-        self._drop = drop
+    def __init__(
+        self, extras: Sequence[ScoreField], *, replace: bool = False, compress: bool = False, table: bool = False
+    ) -> None:
+        self._extras = extras
+        self._replace = replace
         self._compress = compress
         self._table = table
 
@@ -125,7 +140,9 @@ class Text:
 
     def encode(self, records: Sequence[ScoredRecord]) -> bytes:
         """Lines, compressed where the file is."""
-        return self._packed(table_lines(records) if self._table else vcf_lines(records, self._drop))
+        if self._table:
+            return self._packed(table_lines(records, self._extras))
+        return self._packed(vcf_lines(records, self._extras, replace=self._replace))
 
     def join(self, path: Path, heading: Heading, parts: Iterable[Path]) -> None:
         """Header, parts, and BGZF's end-of-file block."""
@@ -139,15 +156,17 @@ class Bcf:
     """BCF, translated from VCF by htslib when the parts are joined.
 
     Args:
-        drop: INFO keys to take out.
+        extras: fields that the records have beyond those that every run has.
+        replace: take the fields of an earlier run out of the records.
     """
 
-    def __init__(self, drop: frozenset[bytes]) -> None:
-        self._drop = drop
+    def __init__(self, extras: Sequence[ScoreField], *, replace: bool = False) -> None:
+        self._extras = extras
+        self._replace = replace
 
     def encode(self, records: Sequence[ScoredRecord]) -> bytes:
         """Lines of VCF in fast BGZF."""
-        return compress_blocks(vcf_lines(records, self._drop))
+        return compress_blocks(vcf_lines(records, self._extras, replace=self._replace))
 
     def join(self, path: Path, heading: Heading, parts: Iterable[Path]) -> None:
         """Join the parts to a VCF beside the file and translate it."""
@@ -163,16 +182,24 @@ class Bcf:
 
 
 class Parquet:
-    """Parquet."""
+    """Parquet.
+
+    Args:
+        extras: fields that the records have beyond those that every run has.
+    """
+
+    def __init__(self, extras: Sequence[ScoreField]) -> None:
+        self._extras = extras
 
     def encode(self, records: Sequence[ScoredRecord]) -> bytes:
         """An Arrow stream."""
-        return arrow_batch(records)
+        return arrow_batch(records, self._extras)
 
     def join(self, path: Path, heading: Heading, parts: Iterable[Path]) -> None:
         """Rows of all parts, with the provenance in the file's metadata."""
         shard = {"hyena-dna-shard": heading.shard} if heading.shard else {}
-        rows = ParquetRows(path, {"hyena-dna": heading.provenance, **shard})
+        names = [field.column for field in self._extras]
+        rows = ParquetRows(path, {"hyena-dna": heading.provenance, **shard}, names)
         for part in parts:
             with open(part, "rb") as handle:
                 for table in read_arrow(handle):
@@ -218,7 +245,7 @@ def index_file(path: Path, longest_contig: int) -> Path | None:
     options: dict[str, Any] = {"preset": "vcf" if name.endswith(".vcf.gz") else "bcf"}
     if name.endswith(".tsv.gz"):
         with open_source(path) as handle:
-            skipped = 1 + sum(1 for _ in itertools.takewhile(lambda line: line != table_header(), handle))
+            skipped = 1 + sum(1 for _ in itertools.takewhile(lambda line: not is_table_header(line), handle))
         options = {"seq_col": 0, "start_col": 1, "end_col": 1, "line_skip": skipped}
     path.with_name(f"{name}.{'tbi' if csi else 'csi'}").unlink(missing_ok=True)
     try:

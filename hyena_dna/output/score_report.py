@@ -21,6 +21,7 @@ __all__ = ["Labels", "rank_scores", "write_score_report"]
 _BINS = 60
 _MOST_GROUPS = 20
 _STYLES = ("a", "b", "c")
+_COLUMNS = ("llr", "llr_norm", "dist", "label", "group")
 
 
 class Labels(NamedTuple):
@@ -41,7 +42,7 @@ def rank_scores(columns: Mapping[str, Sequence[Any]], labels: Labels) -> dict[st
     """Rank labelled alleles by each score, the expected sign first: effects have low likelihood and large distance.
 
     Args:
-        columns: `llr`, `llr_norm`, `dist` and `label` of every scored allele.
+        columns: `llr`, `llr_norm`, `dist` and `label` of every scored allele, and whatever else was computed.
         labels: which labels count.
 
     Returns:
@@ -51,8 +52,15 @@ def rank_scores(columns: Mapping[str, Sequence[Any]], labels: Labels) -> dict[st
     positive = label == labels.positive
     chosen = positive | ((label == labels.negative) if labels.negative else (label != "") & ~positive)
     llr, norm, dist = (np.array(columns[name], np.float64) for name in ("llr", "llr_norm", "dist"))
+    shown = {"-LLR": -llr, "-LLR per base": -norm, "|LLR|": np.abs(llr), "distance": dist}
+    for name in [name for name in columns if name not in _COLUMNS]:
+        values = np.array(columns[name], np.float64)
+        if name == "llr_corrected":
+            shown["-LLR corrected"] = -values
+        else:
+            shown[f"|{name}|"] = np.abs(values)
     ranks = {}
-    for name, scores in {"-LLR": -llr, "-LLR per base": -norm, "|LLR|": np.abs(llr), "distance": dist}.items():
+    for name, scores in shown.items():
         used = chosen & np.isfinite(scores)
         if positive[used].any() and not positive[used].all():
             ranks[name] = rank_classes(scores[used], positive[used])

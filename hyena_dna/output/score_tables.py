@@ -3,62 +3,77 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
-from hyena_dna.output.score_fields import AlleleScore, ScoredRecord
+from hyena_dna.output.score_fields import ScoredRecord, ScoreField
 
-__all__ = ["COLUMNS", "ParquetRows", "arrow_batch", "read_arrow", "table_header", "table_lines"]
+__all__ = ["COLUMNS", "ParquetRows", "arrow_batch", "is_table_header", "read_arrow", "table_header", "table_lines"]
 
 COLUMNS = (
     "chrom", "pos", "id", "ref", "alt", "status", "llr", "llr_fwd", "llr_rev", "llr_norm", "dist", "n_fraction",
 )  # fmt: skip
-"""Keys as in the VCF (`pos` 1-based), then the status and the scores of `AlleleScore`."""
+"""Keys as in the VCF (`pos` 1-based), then the status and the scores of `AlleleScore`; what a run adds comes after."""
 
 _ROW_GROUP = 1 << 17
 
 
-def table_header() -> bytes:
+def _columns(extras: Sequence[ScoreField]) -> list[str]:
+    return [*COLUMNS, *(field.column for field in extras)]
+
+
+def table_header(extras: Sequence[ScoreField] = ()) -> bytes:
     """The header line of a TSV."""
-    return "\t".join(COLUMNS).encode() + b"\n"
+    return "\t".join(_columns(extras)).encode() + b"\n"
 
 
-def table_lines(records: Iterable[ScoredRecord]) -> bytes:
+def is_table_header(line: bytes) -> bool:
+    """Whether a line, with or without its end, is the header line of a TSV of scores."""
+    return line.rstrip(b"\n").split(b"\t")[: len(COLUMNS)] == [name.encode() for name in COLUMNS]
+
+
+def table_lines(records: Iterable[ScoredRecord], extras: Sequence[ScoreField] = ()) -> bytes:
     """Rows as tab-separated lines; a missing score is an empty field."""
     lines: list[str] = []
+    missing = (math.nan,) * len(extras)
     for record in records:
         chrom, pos, name, ref = (column.decode("utf-8", "replace") for column in record.fields[:4])
         key = f"{chrom}\t{pos}\t{name}\t{ref}"
         for alt, score in zip(record.alts, record.scores, strict=True):
-            lines.append(f"{key}\t{alt}\t{score.status}\t{_numbers(score)}\n")
+            numbers = _numbers((*score[1:7], *(score.extra or missing)))
+            lines.append(f"{key}\t{alt}\t{score.status}\t{numbers}\n")
     return "".join(lines).encode()
 
 
-def _numbers(score: AlleleScore) -> str:
-    return "\t".join(["" if math.isnan(value) else f"{value:.9g}" for value in score[1:]])
+def _numbers(values: Iterable[float]) -> str:
+    return "\t".join(["" if math.isnan(value) else f"{value:.9g}" for value in values])
 
 
-def _schema(metadata: dict[str, str] | None = None) -> Any:
+def _schema(columns: Sequence[str], metadata: dict[str, str] | None = None) -> Any:
     import pyarrow as pa
 
-    kinds = {"pos": pa.int64(), **dict.fromkeys(COLUMNS[6:], pa.float64())}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS], metadata=metadata)
+    kinds = {"pos": pa.int64(), **dict.fromkeys(columns[6:], pa.float64())}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in columns], metadata=metadata)
 
 
-def arrow_batch(records: Iterable[ScoredRecord]) -> bytes:
+def arrow_batch(records: Iterable[ScoredRecord], extras: Sequence[ScoreField] = ()) -> bytes:
     """Rows as one Arrow IPC stream; such streams can follow each other in a file."""
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    names = _columns(extras)
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    missing = (math.nan,) * len(extras)
     for record in records:
         chrom, pos, name, ref = (column.decode("utf-8", "replace") for column in record.fields[:4])
         for alt, score in zip(record.alts, record.scores, strict=True):
-            scores = [None if isinstance(value, float) and math.isnan(value) else value for value in score]
-            for column, value in zip(COLUMNS, (chrom, int(pos), name, ref, alt, *scores), strict=True):
+            values = (*score[1:7], *(score.extra or missing))
+            numbers = [None if math.isnan(value) else value for value in values]
+            for column, value in zip(names, (chrom, int(pos), name, ref, alt, score.status, *numbers), strict=True):
                 columns[column].append(value)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, _schema()) as stream:
-        stream.write_batch(pa.RecordBatch.from_pydict(columns, schema=_schema()))
+    schema = _schema(names)
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_pydict(columns, schema=schema))
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -78,12 +93,13 @@ class ParquetRows:
     Args:
         path: the file.
         metadata: key-value metadata of the file.
+        extras: names of the columns after `COLUMNS`.
     """
 
-    def __init__(self, path: Any, metadata: dict[str, str]) -> None:
+    def __init__(self, path: Any, metadata: dict[str, str], extras: Sequence[str] = ()) -> None:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(path, _schema(metadata), compression="zstd")
+        self._writer = pq.ParquetWriter(path, _schema([*COLUMNS, *extras], metadata), compression="zstd")
         self._waiting: list[Any] = []
         self._rows = 0
 

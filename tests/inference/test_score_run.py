@@ -19,7 +19,7 @@ from hyena_dna.genome.contig_map import ContigMap
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.vcf import open_variants
 from hyena_dna.inference.run_counts import RunCounts
-from hyena_dna.inference.score_inputs import run_file
+from hyena_dna.inference.score_inputs import WindowBuilders, run_file
 from hyena_dna.inference.score_run import RunOptions, shard_range
 from tests.stub_scorer import StubScorer, StubScores
 
@@ -29,7 +29,6 @@ SETTINGS = {
     "on_ref_mismatch": "flag",
     "max_n_fraction": 0.1,
     "normalise": False,
-    "sample": None,
     "overwrite_field": False,
 }
 
@@ -51,12 +50,16 @@ class SlowScorer(StubScorer):
         return super().score(windows)
 
 
+def builders(folder: Path, reference: Reference) -> WindowBuilders:
+    return WindowBuilders(reference, str(folder / "in.vcf"), None, ContigMap({}, reference.contigs))
+
+
 def run(folder: Path, output: str, *, slow: bool = False, window: int = 128, **options: object) -> RunCounts:
     scorer = SlowScorer() if slow else StubScorer()
     with Reference(folder / "genome.fa", cache=folder / "cache") as reference:
         return run_file(
-            open_variants(folder / "in.vcf"), reference, scorer, WindowSpec.make(window), str(folder / output),
-            ContigMap({}, reference.contigs), {"window": window}, SETTINGS,
+            open_variants(folder / "in.vcf"), reference, scorer, builders(folder, reference), WindowSpec.make(window),
+            str(folder / output), ContigMap({}, reference.contigs), {"window": window}, SETTINGS,
             RunOptions(chunk_records=100, **options),  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -107,8 +110,8 @@ def interrupt(folder: Path, **options: object) -> None:
 
     with Reference(folder / "genome.fa", cache=folder / "cache") as reference, pytest.raises(RunError):
         run_file(
-            open_variants(folder / "in.vcf"), reference, Failing(), WindowSpec.make(128), str(folder / "out.vcf"),
-            ContigMap({}, reference.contigs), {"window": 128}, SETTINGS,
+            open_variants(folder / "in.vcf"), reference, Failing(), builders(folder, reference), WindowSpec.make(128),
+            str(folder / "out.vcf"), ContigMap({}, reference.contigs), {"window": 128}, SETTINGS,
             RunOptions(chunk_records=100, **options),  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -151,8 +154,9 @@ def test_scores_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
         pytest.raises(RunError, match="finite"),
     ):
         run_file(
-            open_variants(tmp_path / "in.vcf"), reference, Broken(), WindowSpec.make(128), str(tmp_path / "out.vcf"),
-            ContigMap({}, reference.contigs), {}, SETTINGS, RunOptions(),
+            open_variants(tmp_path / "in.vcf"), reference, Broken(), builders(tmp_path, reference),
+            WindowSpec.make(128), str(tmp_path / "out.vcf"), ContigMap({}, reference.contigs), {}, SETTINGS,
+            RunOptions(),
         )  # fmt: skip
 
 

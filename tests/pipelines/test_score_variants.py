@@ -63,9 +63,10 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     def prepare(
         model: str | None, window: int | None, device: str, threads: int | None, batch: int | None,
         settings: Mapping[str, Any],
-    ) -> tuple[StubScorer, WindowSpec, dict[str, Any]]:  # fmt: skip
+    ) -> tuple[StubScorer, WindowSpec, dict[str, Any], None]:  # fmt: skip
         spec = WindowSpec.make(window or 128, settings["position"], settings["grid"])
-        return StubScorer(), spec, {"version": "0", "model": "stub", "window": spec.window, "grid": spec.grid}
+        facts = {"version": "0", "model": "stub", "window": spec.window, "grid": spec.grid, "max_n_fraction": 0.1}
+        return StubScorer(), spec, facts, None
 
     monkeypatch.setattr(score_variants, "_prepare", prepare)
     genome = tmp_path / "genome.fa"
