@@ -37,6 +37,20 @@ Choose = Callable[[torch.Tensor, int], torch.Tensor]
 """(batch, vocab) logits and the number of the step within its block -> (batch,) int64 ids of the next tokens."""
 
 
+class _Step(NamedTuple):
+    """Views of a layer's buffers for one step of a block: making them anew costs as much as the arithmetic."""
+
+    now: torch.Tensor
+    """(batch, (order + 1) * d_model): where the projections of this position go."""
+
+    recent: tuple[torch.Tensor, ...]
+    """Projections under each tap."""
+
+    streams: tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], ...]
+    """Per filter: place of the input z; sums of this and the later steps of the block; the kernel's values for these;
+    the sum of this step."""
+
+
 class _Layer(NamedTuple):
     """One block's parameters, as a single position uses them."""
 
@@ -47,6 +61,8 @@ class _Layer(NamedTuple):
 
     projected: torch.Tensor
     """(taps - 1 + BLOCK, batch, (order + 1) * d_model): the block's projections, after the last ones before it."""
+
+    steps: tuple[_Step, ...]
 
 
 class Decoder:
@@ -92,11 +108,22 @@ class Decoder:
             assert isinstance(block.mixer, HyenaOperator)
             weights = block.mixer.short_filter.weight.squeeze(1).unbind(-1)
             projected = self._new(taps - 1 + BLOCK, batch, (config.order + 1) * width)
-            self._layers.append(_Layer(block, block.mixer, weights, projected))
+            first = len(self._layers) * config.n_filters
+            steps = [self._views(projected, range(first, first + config.n_filters), step) for step in range(BLOCK)]
+            self._layers.append(_Layer(block, block.mixer, weights, projected, tuple(steps)))
+        self._id_rows, self._logit_rows = self._ids.unbind(), self._logits.unbind()
         self._read_kernels()
 
     def _new(self, *shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=self._dtype, device=self._device)
+
+    def _views(self, projected: torch.Tensor, streams: range, step: int) -> _Step:
+        taps = self.model.config.short_filter_length
+        pieces = [
+            (self._inputs[i, step], self._sums[i, step:], self._near[i, : BLOCK - step], self._sums[i, step])
+            for i in streams
+        ]
+        return _Step(projected[step + taps - 1], projected[step : step + taps].unbind(), tuple(pieces))
 
     def _read_kernels(self) -> None:
         config = self.model.config
@@ -112,6 +139,12 @@ class Decoder:
             skips = [layer.mixer.filter_fn.bias.view(config.n_filters, config.d_model) for layer in self._layers]
             self._near[:, 0, 0] += torch.cat(skips)
 
+    def clear(self) -> None:
+        """Begin a sequence without a prompt."""
+        self._history.zero_()
+        for layer in self._layers:
+            layer.projected.zero_()
+
     def prefill(self, prompts: torch.Tensor) -> torch.Tensor:
         """Read whole prompts at once, and what they add to all later steps.
 
@@ -126,6 +159,7 @@ class Decoder:
         """
         config = self.model.config
         length, longest = prompts.shape[1], config.max_length
+        self.clear()
         if length + self.steps > longest:
             raise InputError(f"{length + self.steps:,} tokens are to be read, the model takes at most {longest:,}")
         kept = config.short_filter_length - 1
@@ -133,7 +167,6 @@ class Decoder:
         for index, layer in enumerate(self._layers):
             residual = hidden if residual is None else hidden + residual
             projections = project(layer.mixer, layer.block.norm1(residual))
-            layer.projected.zero_()
             if kept:
                 last = projections.raw[..., -kept:]
                 layer.projected[kept - last.shape[-1] : kept] = last.permute(2, 0, 1)
@@ -159,7 +192,6 @@ class Decoder:
                 after = long_conv(after, kernels[convolution], skips[convolution], precision="high")
                 history = self._history[index * config.n_filters + convolution]
                 history[..., : self.steps] = after[..., length:]
-                history[..., self.steps :] = 0
                 z = after[..., :length]
             z = z * gate
         return z
@@ -221,36 +253,34 @@ class Decoder:
         ln_f = self.model.backbone.ln_f
         kept = self.model.config.short_filter_length - 1
         for step in range(count):
-            residual = embed.index_select(0, self._ids[step])
-            for index, layer in enumerate(self._layers):
-                residual = self._step(index, layer, step, residual)
+            residual = embed.index_select(0, self._id_rows[step])
+            for layer in self._layers:
+                residual = self._step(layer, layer.steps[step], residual)
             hidden = F.layer_norm(residual, ln_f.normalized_shape, ln_f.weight, ln_f.bias, ln_f.eps)
-            logits = torch.mm(hidden, self._head, out=self._logits[step])
-            self._ids[step + 1] = choose(logits, step)
+            logits = torch.mm(hidden, self._head, out=self._logit_rows[step])
+            self._id_rows[step + 1].copy_(choose(logits, step))
         for layer in self._layers:
             if kept:
                 layer.projected[:kept] = layer.projected[count : count + kept].clone()
 
-    def _step(self, index: int, layer: _Layer, step: int, residual: torch.Tensor) -> torch.Tensor:
+    def _step(self, layer: _Layer, step: _Step, residual: torch.Tensor) -> torch.Tensor:
         """One block at one position: (batch, d_model) -> (batch, d_model)."""
         config, block, mixer = self.model.config, layer.block, layer.mixer
         norm1, norm2, mlp = block.norm1, block.norm2, block.mlp
         u = F.layer_norm(residual, norm1.normalized_shape, norm1.weight, norm1.bias, norm1.eps)
-        now = step + len(layer.taps) - 1
-        torch.addmm(mixer.in_proj.bias, u, mixer.in_proj.weight.T, out=layer.projected[now])
+        torch.addmm(mixer.in_proj.bias, u, mixer.in_proj.weight.T, out=step.now)
         short = mixer.short_filter.bias
         assert short is not None
-        for age, tap in enumerate(layer.taps):
-            short = torch.addcmul(short, layer.projected[step + age], tap)
+        for projected, tap in zip(step.recent, layer.taps, strict=True):
+            short = torch.addcmul(short, projected, tap)
         *gates, z = short.split(config.d_model, -1)
-        stream = index * config.n_filters
+        streams = iter(step.streams)
         for n, gate in enumerate(reversed(gates)):
             if n or config.leading_conv:
-                self._inputs[stream, step] = z
-                sums = self._sums[stream, step:]
-                sums.addcmul_(self._near[stream, : BLOCK - step], z)
-                z = sums[0]
-                stream += 1
+                known, sums, kernel, total = next(streams)
+                known.copy_(z)
+                sums.addcmul_(kernel, z)
+                z = total
             z = z * gate
         residual = residual + F.linear(z, mixer.out_proj.weight, mixer.out_proj.bias)
         hidden = F.layer_norm(residual, norm2.normalized_shape, norm2.weight, norm2.bias, norm2.eps)
