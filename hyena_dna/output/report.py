@@ -54,6 +54,7 @@ def build_report(folder: Path) -> str:
         figures=_figures(record, metrics, bits),
         verdict=_verdict(bits, orders),
         orders=_order_rows(bits, orders),
+        genomes=_genome_rows(record.get("result", {}).get("genomes", {})),
         no_markov="No Markov models yet: they are fitted when the run ends, unless trainer.markov is false.",
         val_windows=f"{record['data']['validation_windows']:,}",
         **{name: Markup(svg) for name, svg in _charts(metrics, speed, bits, orders)},
@@ -183,6 +184,22 @@ def _order_rows(bits: float | None, orders: Sequence[float]) -> list[dict[str, A
     ]
     if rows and bits is not None:
         rows.append({"name": "network", "bits": f"{bits:.4f}", "gap": "", "network": True})
+    return rows
+
+
+def _genome_rows(genomes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    rows = []
+    for name, found in genomes.items():
+        orders = found.get("markov_bits_per_base", [])
+        best = min(range(len(orders)), key=lambda order: orders[order], default=0)
+        rows.append(
+            {
+                "name": name,
+                "bits": f"{found['val_bits_per_base']:.4f}",
+                "markov": f"{orders[best]:.4f} (order {best})" if orders else "",
+                "bases": f"{found['val_bases']:,}",
+            }
+        )
     return rows
 
 

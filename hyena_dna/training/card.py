@@ -25,6 +25,8 @@ def model_card(record: Mapping[str, Any]) -> ModelCard:
         order = result["markov_best_order"]
         name = f"best Markov model on the same windows (order {order}), bits per base"
         metrics[name] = round(result["markov_bits_per_base"][order], 4)
+    for genome, found in result.get("genomes", {}).items():
+        metrics[f"validation bits per base, {genome}"] = round(found["val_bits_per_base"], 4)
     return ModelCard(
         data=[source["path"].rsplit("/", 1)[-1] for source in record["inputs"]],
         steps=record["step"],

@@ -58,7 +58,11 @@ class Stage(Config):
 
 
 class DataConfig(Config):
-    """Which sequence is trained on, which is held out, and how windows are drawn."""
+    """Which sequence is trained on, which is held out, and how windows are drawn.
+
+    Of several genomes, a contig, glob or BED place may be that of one: `GENOME:CONTIG`, with the name of the FASTA file
+    without suffixes.
+    """
 
     genomes: tuple[str, ...] = Field(default=(), description="Genome FASTA files; --genome wins over this.")
     bam: str | None = Field(default=None, description="Aligned reads (BAM, CRAM) to train on instead of the genome.")
@@ -145,7 +149,9 @@ class TrainerConfig(Config):
     seed: int = Field(default=2222, ge=0, lt=2**63, description="Seed of weights, windows and dropout.")
     log_every: int = Field(default=10, ge=1, description="Steps per row of metrics.csv; the row averages over them.")
     val_every: int = Field(default=1000, ge=1, description="Steps between validations; one more is at the end.")
-    val_windows: int = Field(default=512, ge=1, description="Fixed validation windows, spread evenly over the split.")
+    val_windows: int = Field(
+        default=512, ge=1, description="Fixed validation windows, shared among genomes, spread evenly."
+    )
     checkpoint_every: int = Field(default=500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoints to keep, besides the best one.")
     recompute: bool = Field(default=False, description="Recompute activations in the backward pass: less memory.")

@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,28 @@ from hyena_dna.datasets.store import TokenStore, cut_windows
 from hyena_dna.datasets.windows import WindowBatch, WindowSampler, WindowSource, tile_windows
 from hyena_dna.errors import InputError
 from hyena_dna.files import fingerprint
-from hyena_dna.genome.contigs import ContigSelection, contig_hint, select_contigs
+from hyena_dna.genome.contigs import ContigSelection, select_contigs
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.regions import read_regions
 from hyena_dna.training.config import DataConfig
+from hyena_dna.training.genomes import GenomeContigs, genome_names
 
-__all__ = ["Corpus", "SplitStore", "genome_corpus", "input_record", "patterns_for", "split_store"]
+__all__ = ["Corpus", "SplitStore", "genome_corpus", "input_record", "split_store"]
 
 
 @dataclass(frozen=True)
 class SplitStore:
-    """One token store and which of its bases are for what."""
+    """One token store, which of its bases are for what, and the name of the genome."""
 
     store: TokenStore
     splits: Splits
+    name: str
+
+    def train_sequences(self) -> Iterator[NDArray[np.uint8]]:
+        """Token ids of every training segment."""
+        for segment in self.splits.train:
+            yield np.asarray(self.store.tokens[segment.start : segment.end])
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,14 @@ class Corpus:
     @property
     def rule(self) -> str:
         """How the splits were chosen."""
-        return "; ".join(source.splits.description for source in self.sources)
+        if len(self.sources) == 1:
+            return self.sources[0].splits.description
+        return " | ".join(f"{source.name}: {source.splits.description}" for source in self.sources)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the genomes where there are several; empty where there is one."""
+        return tuple(source.name for source in self.sources) if len(self.sources) > 1 else ()
 
     @property
     def train_bases(self) -> int:
@@ -89,30 +102,27 @@ class Corpus:
             reverse_complement=config.reverse_complement,
         )
 
-    def validation_windows(self, window: int, most: int) -> NDArray[np.uint8]:
-        """The fixed validation windows, spread over all sources.
+    def validation_windows(self, window: int, most: int) -> tuple[NDArray[np.uint8], ...]:
+        """The fixed validation windows of every source, as nearly equal in number as the held-out segments allow.
 
         Args:
             window: inputs of a window, in bp.
-            most: cap on their number.
+            most: cap on the number of all windows; each source has at least one.
 
         Returns:
-            (windows, window + 1) token ids: `window` inputs and as many targets.
+            For each source (windows, window + 1) token ids: `window` inputs and as many targets.
         """
-        total = sum(segment.length for source in self.sources for segment in source.splits.val)
         rows: list[NDArray[np.uint8]] = []
-        for source in self.sources:
-            share = sum(segment.length for segment in source.splits.val) / total
-            wanted = max(1, round(most * share))
+        for index, source in enumerate(self.sources):
             tiles = tile_windows(
                 source.splits.val,
                 window,
-                wanted,
+                max(1, (most + index) // len(self.sources)),
                 n_runs=source.store.n_runs,
                 max_n_fraction=self.config.max_n_fraction,
             )
             rows.append(cut_windows(source.store.tokens, tiles.start, tiles.length, window + 1, tiles.reverse).ids)
-        return np.concatenate(rows)
+        return tuple(rows)
 
     def intervals(self, windows: WindowBatch) -> list[Interval]:
         """Where windows lie, as contig, start and end."""
@@ -125,12 +135,6 @@ class Corpus:
             strand = "-" if windows.reverse[row] else "+"
             found.append(Interval(names[index], start, start + int(windows.length[row]), strand))
         return found
-
-    def train_sequences(self) -> Iterator[NDArray[np.uint8]]:
-        """Token ids of every training segment."""
-        for source in self.sources:
-            for segment in source.splits.train:
-                yield np.asarray(source.store.tokens[segment.start : segment.end])
 
     def fingerprints(self) -> dict[str, str]:
         """Checksums that change when any base or any split does, by what they are of."""
@@ -154,7 +158,12 @@ class Corpus:
 
     def _extent(self, split: str) -> dict[str, Any]:
         parts = [(source.store, getattr(source.splits, split)) for source in self.sources]
-        names = dict.fromkeys(segment.chrom for _, segments in parts for segment in segments)
+        labels = [f"{name}:" for name in self.names] or [""]
+        names = dict.fromkeys(
+            f"{label}{segment.chrom}"
+            for label, (_, segments) in zip(labels, parts, strict=True)
+            for segment in segments
+        )
         return {"contigs": list(names), "bases": sum(_known_bases(store, segments) for store, segments in parts)}
 
 
@@ -165,62 +174,61 @@ def genome_corpus(config: DataConfig) -> Corpus:
         InputError: a file is not sound, or contigs, folds or excluded regions do not fit.
     """
     references = [Reference(path) for path in config.genomes]
-    names = {name: None for reference in references for name in reference.contigs}
+    names = genome_names(config.genomes)
+    genomes = GenomeContigs({name: list(one.contigs) for name, one in zip(names, references, strict=True)})
     sources: list[SplitStore] = []
     dropped: list[str] = []
-    for reference in references:
-        here = reference.contigs
-        selection = select_contigs(
-            here, patterns_for(config.contigs, here, names), patterns_for(config.exclude_contigs, here, names)
-        )
+    for name, reference in zip(names, references, strict=True):
+        include = genomes.patterns(config.contigs, name)
+        if config.contigs and not include:
+            raise InputError("no contig of this genome is asked for", file=reference.paths[0], remedy="see --contigs")
+        selection = select_contigs(reference.contigs, include, genomes.patterns(config.exclude_contigs, name))
         dropped += selection.dropped
         store = TokenStore.for_reference(reference)
-        sources.append(SplitStore(store, split_store(store, selection, config, names)))
+        sources.append(SplitStore(store, split_store(store, selection, config, genomes, name), name))
     inputs = [input_record(path, "genome") for path in config.genomes]
     return Corpus(tuple(sources), config, dropped, inputs + side_inputs(config))
 
 
-def split_store(store: Any, selection: ContigSelection, config: DataConfig, names: Iterable[str]) -> Splits:
+def split_store(
+    store: Any, selection: ContigSelection, config: DataConfig, genomes: GenomeContigs, name: str
+) -> Splits:
     """Split the kept contigs of a store as a configuration says.
 
     Args:
         store: a token store, or a view of one with other contigs.
         selection: contigs to use.
         config: contigs or folds to hold out, regions to exclude.
-        names: contigs of all genomes of the run: a pattern has to fit one of them, not every genome.
+        genomes: contigs of all genomes of the run: a pattern has to fit one of them, not every genome.
+        name: of this genome.
 
     Raises:
         InputError: something fits no contig, or nothing is left to train on or to validate on.
     """
-    here = store.contigs
     exclude: list[Interval] = []
     if config.exclude:
         regions = read_regions(config.exclude, contigs=None)
-        exclude = [_known(region.interval, here, names, config.exclude) for region in regions]
-        exclude = [interval for interval in exclude if interval.chrom in here]
+        placed = genomes.places((region.interval for region in regions), name, config.exclude)
+        exclude = [interval for interval in placed if interval is not None and interval.chrom in store.contigs]
     if config.folds and not config.folds.endswith(".json"):
         regions = read_regions(config.folds, contigs=None, split_column="split")
-        placed = [region for region in regions if _known(region.interval, here, names, config.folds).chrom in here]
-        splits = by_regions(store, placed, selection.kept, exclude)
+        placed = genomes.places((region.interval for region in regions), name, config.folds)
+        here = [
+            replace(region, interval=interval)
+            for region, interval in zip(regions, placed, strict=True)
+            if interval is not None and interval.chrom in store.contigs
+        ]
+        splits = by_regions(store, here, selection.kept, exclude)
     else:
         kept, val, test = selection.kept, config.val_contigs, config.test_contigs
         if config.folds:
             folds = read_folds(Path(config.folds))
             val, test = tuple(folds.val), tuple(folds.test)
-            kept = [name for name in kept if not folds.train or name in {*folds.train, *val, *test}]
-        splits = by_contigs(store, kept, patterns_for(val, kept, names), patterns_for(test, kept, names), exclude)
+            named = genomes.patterns((*folds.train, *val, *test), name)
+            kept = [contig for contig in kept if not folds.train or contig in named]
+        splits = by_contigs(store, kept, genomes.patterns(val, name), genomes.patterns(test, name), exclude)
     check_no_leak(splits)
     return splits
-
-
-def patterns_for(patterns: Sequence[str], here: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The patterns that concern one genome of several.
-
-    A pattern that fits no contig of this genome but one of another is dropped; one that fits nowhere is kept, so that
-    whoever uses it reports it.
-    """
-    here, names = list(here), list(names)
-    return [pattern for pattern in patterns if _fits(pattern, here) or not _fits(pattern, names)]
 
 
 def input_record(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
@@ -234,17 +242,6 @@ def input_record(path: str | os.PathLike[str], role: str) -> dict[str, Any]:
 def side_inputs(config: DataConfig) -> list[dict[str, Any]]:
     """Records of the files that say which bases are for what."""
     return [input_record(path, role) for role, path in (("folds", config.folds), ("exclude", config.exclude)) if path]
-
-
-def _fits(pattern: str, names: Sequence[str]) -> bool:
-    return any(name == pattern or fnmatchcase(name, pattern) for name in names)
-
-
-def _known(interval: Interval, here: Iterable[str], names: Iterable[str], path: str) -> Interval:
-    known = [*here, *names]
-    if interval.chrom not in known:
-        raise InputError(f"there is no contig {interval.chrom!r}", file=path, remedy=contig_hint(interval.chrom, known))
-    return interval
 
 
 def _known_bases(store: TokenStore, segments: Sequence[Segment]) -> int:

@@ -125,7 +125,7 @@ def estimate(config: PretrainConfig, device_option: str, world_size: int) -> Est
     config = resolve(config, device, world_size)
     corpus = open_corpus(config)
     plan = StepPlan.make(config, corpus.train_bases, world_size=world_size)
-    windows = corpus.validation_windows(config.data.window, config.trainer.val_windows)
+    windows = np.concatenate(corpus.validation_windows(config.data.window, config.trainer.val_windows))
     probe = _Probe(config, corpus, plan, device, world_size)
     try:
         step_seconds = probe.step_seconds()
@@ -136,7 +136,7 @@ def estimate(config: PretrainConfig, device_option: str, world_size: int) -> Est
             remedy="raise optim.accumulate, or set trainer.recompute=true",
         ) from None
     validations = -(-plan.total_steps // config.trainer.val_every)
-    markov = config.trainer.markov
+    markov = _MARKOV_SECONDS * len(corpus.sources) + _MARKOV_SECONDS_PER_BASE * corpus.train_bases
     return Estimate(
         device=device_name(device),
         parameters=sum(parameter.numel() for parameter in probe.model.parameters()),
@@ -153,7 +153,9 @@ def estimate(config: PretrainConfig, device_option: str, world_size: int) -> Est
         peak_memory_bytes=probe.peak_memory(),
         training_seconds=step_seconds * plan.total_tokens / plan.shapes[-1].tokens,
         validation_seconds=window_seconds * len(windows) * validations,
-        markov_seconds=(_MARKOV_SECONDS + _MARKOV_SECONDS_PER_BASE * corpus.train_bases) if markov else 0.0,
+        markov_seconds=(_MARKOV_SECONDS * len(corpus.sources) + _MARKOV_SECONDS_PER_BASE * corpus.train_bases)
+        if markov
+        else 0.0,
         splits=corpus.rule,
     )
 

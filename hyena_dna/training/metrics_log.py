@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 
 from hyena_dna.errors import InputError
 
-__all__ = ["METRIC_COLUMNS", "SPEED_COLUMNS", "CsvLog"]
+__all__ = ["METRIC_COLUMNS", "SPEED_COLUMNS", "CsvLog", "genome_column"]
 
 METRIC_COLUMNS = (
     "step",
@@ -27,6 +28,11 @@ METRIC_COLUMNS = (
 
 SPEED_COLUMNS = ("step", "tokens", "seconds", "tokens_per_s")
 """Columns of speed.csv: what differs from run to run, kept apart so that metrics.csv can be compared byte by byte."""
+
+
+def genome_column(name: str) -> str:
+    """The column of metrics.csv with the validation bits per base of one genome of several."""
+    return "val_bits_per_base_" + re.sub(r"[^0-9A-Za-z_.-]", "_", name)
 
 
 class CsvLog:

@@ -41,7 +41,7 @@ from hyena_dna.training.recorder import Recorder
 from hyena_dna.training.run_folder import RunFolder
 from hyena_dna.training.signals import StopSignals
 from hyena_dna.training.step_data import StepData, StepItem, WindowCutter, step_loader
-from hyena_dna.training.validation import Validation, validate
+from hyena_dna.training.validation import Validation, validate_each
 
 __all__ = ["PretrainModule", "Session"]
 
@@ -58,7 +58,7 @@ class Session:
         plan: the steps.
         data: their batches.
         cutter: what loads the batches on the device.
-        val_windows: (windows, window + 1) token ids to validate on.
+        val_windows: for each genome (windows, window + 1) token ids to validate on.
         fingerprints: of the data.
         folder: where the run writes.
         resume_from: a checkpoint and what it knows, or None for a fresh start.
@@ -73,7 +73,7 @@ class Session:
     plan: StepPlan
     data: StepData
     cutter: WindowCutter
-    val_windows: NDArray[np.uint8]
+    val_windows: tuple[NDArray[np.uint8], ...]
     fingerprints: dict[str, str]
     folder: RunFolder
     resume_from: tuple[Path, RunState] | None
@@ -158,6 +158,7 @@ class PretrainModule(LightningModule):
                 session.plan,
                 log_every=trainer.log_every,
                 lr=self._engine.lr,
+                genomes=session.corpus.names,
                 offsets=state.offsets if state else {},
                 partial=state.partial if state else {},
                 logger=open_logger(trainer.logger, session.folder.path, session.name, session.config.model_dump()),
@@ -220,9 +221,10 @@ class PretrainModule(LightningModule):
     def _validate(self) -> Validation:
         session = self.session
         self._take(self._readout.drain())
-        result = validate(
+        result = validate_each(
             self.model,
             session.val_windows,
+            session.corpus.names,
             rank=self.global_rank,
             world_size=self.trainer.world_size,
             total=_add_over_devices if self.trainer.world_size > 1 else None,
@@ -232,7 +234,9 @@ class PretrainModule(LightningModule):
         self.last_validation = result
         if self._recorder is not None:
             self._recorder.validation(self.done, result)
-            session.progress.note(f"step {self.done:,}: validation {result.bits_per_base:.4f} bits per base")
+            each = ", ".join(f"{name} {one.bits_per_base:.4f}" for name, one in result.genomes.items())
+            detail = f" ({each})" if each else ""
+            session.progress.note(f"step {self.done:,}: validation {result.bits_per_base:.4f} bits per base{detail}")
         if self.best_bits is None or result.bits_per_base < self.best_bits:
             self.best_bits = result.bits_per_base
             self._checkpoint(session.folder.checkpoints / BEST, result)

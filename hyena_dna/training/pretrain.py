@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from numpy.typing import NDArray
 
 from hyena_dna.config import dump_yaml, load_yaml
 from hyena_dna.datasets.batches import LossWeights
@@ -21,7 +19,7 @@ from hyena_dna.model.checkpoint import save_model
 from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.output.report import write_report
-from hyena_dna.training.baseline import MarkovTable, markov_table
+from hyena_dna.training.baseline import MarkovTable, best_order, markov_table
 from hyena_dna.training.card import model_card
 from hyena_dna.training.checkpoints import RunState, latest_checkpoint, load_checkpoint, read_state
 from hyena_dna.training.config import PretrainConfig
@@ -43,7 +41,7 @@ from hyena_dna.training.run_record import now, piece, read_record, start_record,
 from hyena_dna.training.signals import StopSignals
 from hyena_dna.training.sources import open_corpus
 from hyena_dna.training.step_data import HostCutter, StepData, WindowCutter
-from hyena_dna.training.validation import Validation, validate
+from hyena_dna.training.validation import Validation, validate_each
 
 __all__ = ["Outcome", "RunOptions", "pretrain"]
 
@@ -200,7 +198,7 @@ class _Run:
         data = {
             **self.corpus.describe(),
             "window": config.data.window,
-            "validation_windows": len(self.val_windows),
+            "validation_windows": sum(map(len, self.val_windows)),
             "token_store": "the device" if isinstance(cutter, DeviceCutter) else "the CPU",
         }
         facts = {
@@ -278,22 +276,27 @@ class _Run:
 
     def _finish(self, model: HyenaDNA, validation: Validation | None) -> None:
         if validation is None:
-            validation = validate(model.to(self.device), self.val_windows)
+            validation = validate_each(model.to(self.device), self.val_windows, self.corpus.names)
         result: dict[str, Any] = {
             "val_loss": validation.loss,
             "val_perplexity": validation.perplexity,
             "val_bits_per_base": validation.bits_per_base,
             "val_bases": validation.bases,
         }
+        if validation.genomes:
+            result["genomes"] = {
+                name: {"val_bits_per_base": one.bits_per_base, "val_bases": one.bases}
+                for name, one in validation.genomes.items()
+            }
         if self.config.trainer.markov:
-            result |= self._compare(validation, self.val_windows)
+            result |= self._compare(validation, result.get("genomes", {}))
         self.record["result"] = result
         self.record["peak_memory_bytes"]["process"] = peak_memory(torch.device("cpu"))
         self._save_record(status="finished", ended=now())
         save_model(model.cpu(), self.folder.model, card=model_card(self.record), force=True)
 
-    def _compare(self, validation: Validation, windows: NDArray[np.uint8]) -> dict[str, Any]:
-        table: MarkovTable = markov_table(self.corpus, windows, self.folder)
+    def _compare(self, validation: Validation, genomes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        table: MarkovTable = markov_table(self.corpus, self.val_windows, self.folder)
         self.record["seconds"]["markov"] = table.seconds
         best = table.bits_per_base[table.best_order]
         _log.info(
@@ -303,6 +306,16 @@ class _Run:
             best,
             validation.bits_per_base - best,
         )
+        for name, found in genomes.items():
+            found["markov_bits_per_base"] = table.genomes[name]
+            order = best_order(table.genomes[name])
+            _log.info(
+                "  %s: network %.4f, best Markov model (order %d) %.4f",
+                name,
+                found["val_bits_per_base"],
+                order,
+                table.genomes[name][order],
+            )
         return {
             "markov_bits_per_base": table.bits_per_base,
             "markov_best_order": table.best_order,

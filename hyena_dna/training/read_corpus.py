@@ -22,6 +22,7 @@ from hyena_dna.genome.reference import Reference
 from hyena_dna.paths import cache_root
 from hyena_dna.training.config import DataConfig
 from hyena_dna.training.corpus import Corpus, SplitStore, input_record, side_inputs, split_store
+from hyena_dna.training.genomes import GenomeContigs
 
 __all__ = ["read_corpus"]
 
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 # Consensus is made in pieces of this many bp, so that pileups of a whole chromosome are never in memory at once.
 _PIECE = 1_000_000
+
+# What a run calls the one source of its sequence.
+_READS = "reads"
 
 
 def read_corpus(config: DataConfig) -> Corpus:
@@ -68,7 +72,7 @@ def read_corpus(config: DataConfig) -> Corpus:
             _log.info("%s: %s", config.bam, counts)
     split = _split_reads if config.bam_mode == "reads" else _split_consensus
     splits = split(store, selection, config)
-    return Corpus((SplitStore(store, splits),), config, selection.dropped, inputs + side_inputs(config))
+    return Corpus((SplitStore(store, splits, _READS),), config, selection.dropped, inputs + side_inputs(config))
 
 
 def _read_sequences(reads: AlignedReads, kept: list[str], config: DataConfig) -> Iterator[tuple[str, bytes]]:
@@ -106,7 +110,7 @@ def _consensus_sequences(reads: AlignedReads, kept: list[str], config: DataConfi
 
 def _split_consensus(store: TokenStore, selection: ContigSelection, config: DataConfig) -> Splits:
     covered = ContigSelection([name for name in selection.kept if name in store.contigs], selection.dropped)
-    return split_store(store, covered, config, selection.kept)
+    return split_store(store, covered, config, GenomeContigs({_READS: selection.kept}), _READS)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def _split_reads(store: TokenStore, selection: ContigSelection, config: DataConf
         contigs[place.chrom] = contigs.get(place.chrom, 0) + length
     view = _ReadsByContig(contigs, offsets, store.n_runs)
     covered = ContigSelection([name for name in selection.kept if name in contigs], selection.dropped)
-    splits = split_store(view, covered, config, selection.kept)
+    splits = split_store(view, covered, config, GenomeContigs({_READS: selection.kept}), _READS)
     spans = [
         Segment(store.offsets[name], store.offsets[name] + length, place.chrom)
         for place, (name, length) in zip(places, store.contigs.items(), strict=True)

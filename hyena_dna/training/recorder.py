@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from lightning.pytorch.loggers import Logger
 
-from hyena_dna.training.metrics_log import METRIC_COLUMNS, SPEED_COLUMNS, CsvLog
+from hyena_dna.training.metrics_log import METRIC_COLUMNS, SPEED_COLUMNS, CsvLog, genome_column
 from hyena_dna.training.plan import StepPlan
 from hyena_dna.training.readout import StepNumbers
 from hyena_dna.training.run_folder import RunFolder
@@ -41,6 +41,7 @@ class Recorder:
         plan: the steps of the run.
         log_every: steps per row.
         lr: the learning rate of a step.
+        genomes: names of the genomes where there are several: each has a column of validations.
         offsets: sizes that the files had at the checkpoint; empty for a fresh start.
         partial: sums that the checkpoint holds.
         logger: a second log.
@@ -53,6 +54,7 @@ class Recorder:
         *,
         log_every: int,
         lr: Callable[[int], float],
+        genomes: Sequence[str],
         offsets: dict[str, int],
         partial: dict[str, float],
         logger: Logger | None,
@@ -62,7 +64,8 @@ class Recorder:
         self._lr = lr
         self._logger = logger
         self._partial = PartialRow(**partial)  # type: ignore[arg-type]
-        self._metrics = CsvLog(folder.metrics, METRIC_COLUMNS, offset=offsets.get("metrics"))
+        columns = (*METRIC_COLUMNS, *(genome_column(name) for name in genomes))
+        self._metrics = CsvLog(folder.metrics, columns, offset=offsets.get("metrics"))
         self._speed = CsvLog(folder.speed, SPEED_COLUMNS, offset=offsets.get("speed"))
         self._last: tuple[int, float] | None = None
 
@@ -85,6 +88,7 @@ class Recorder:
             "val_loss": result.loss,
             "val_perplexity": result.perplexity,
             "val_bits_per_base": result.bits_per_base,
+            **{genome_column(name): one.bits_per_base for name, one in result.genomes.items()},
         }
         self._write(done, row)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.tokenizer import BASE_IDS
 
-__all__ = ["Validation", "validate"]
+__all__ = ["Validation", "validate", "validate_each"]
 
 _PASS_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 18}
 
@@ -27,10 +27,12 @@ class Validation:
     Attributes:
         loss: mean negative log-likelihood of a base given those before it in its window, in nats.
         bases: number of bases that the mean is over.
+        genomes: the same of each genome by name, where there are several.
     """
 
     loss: float
     bases: int
+    genomes: Mapping[str, Validation] = field(default_factory=dict)
 
     @property
     def bits_per_base(self) -> float:
@@ -80,6 +82,34 @@ def validate(
         total(sums)
     nats, bases = sums.tolist()
     return Validation(nats / max(1.0, bases), int(bases))
+
+
+def validate_each(
+    model: HyenaDNA,
+    windows: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    total: Callable[[Tensor], None] | None = None,
+) -> Validation:
+    """Validate on the windows of every genome, and on all of them together.
+
+    Args:
+        model: the model.
+        windows: for each genome, as in `validate`.
+        names: of the genomes; empty where there is only one.
+        rank: as in `validate`.
+        world_size: as in `validate`.
+        total: as in `validate`.
+    """
+    found = [validate(model, rows, rank=rank, world_size=world_size, total=total) for rows in windows]
+    if not names:
+        (only,) = found
+        return only
+    bases = sum(one.bases for one in found)
+    loss = sum(one.loss * one.bases for one in found) / max(1, bases)
+    return Validation(loss, bases, dict(zip(names, found, strict=True)))
 
 
 def _score(model: HyenaDNA, ids: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from hyena_dna.baselines.markov import MarkovModel
 from hyena_dna.model.checkpoint import load_model
 from hyena_dna.training.checkpoints import latest_checkpoint, load_checkpoint
 from hyena_dna.training.engine import Engine
@@ -70,6 +71,31 @@ def test_a_run_leaves_a_model_logs_and_a_report(
     assert "bits per base" in page
     assert "http" not in page.replace("http-equiv", ""), "the page must work without a network"
     assert "left out" in captured.err or record["data"]["dropped"]
+
+
+def test_each_of_several_genomes_is_validated_by_itself(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genome, config = inputs
+    other = tmp_path / "other.fa"
+    other.write_text(">chr3\n" + "ACGT" * 200 + "\n>chr4\n" + "ACGT" * 300 + "\n")
+    fit = MarkovModel.fit
+    monkeypatch.setattr(MarkovModel, "fit", lambda sequences: fit(sequences, max_order=3))
+    held_out = ["--val-contigs", "genome:chr3", "--val-contigs", "other:chr3"]
+    run = tmp_path / "run"
+    assert _run("-g", genome, "-g", other, "-c", config, "-o", run, *held_out) == 0
+    result = json.loads((run / "run.json").read_text())["result"]
+    genomes = result["genomes"]
+    assert list(genomes) == ["genome", "other"]
+    bits, bases = (np.array([one[key] for one in genomes.values()]) for key in ("val_bits_per_base", "val_bases"))
+    assert result["val_bits_per_base"] == pytest.approx((bits * bases).sum() / bases.sum())
+    # Its own model knows that ACGT repeats; one of both genomes would not be so sure.
+    assert genomes["other"]["markov_bits_per_base"][3] < 0.1 < 1.5 < genomes["genome"]["markov_bits_per_base"][3]
+    with open(run / "metrics.csv", encoding="ascii") as handle:
+        rows = list(csv.DictReader(handle))
+    assert float(rows[-1]["val_bits_per_base_other"]) == pytest.approx(bits[1], rel=1e-6)
+    assert "By genome" in (run / "report.html").read_text()
+    assert "genome: " in (run / "model" / "README.md").read_text()
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(

@@ -10,7 +10,8 @@ import pytest
 from hyena_dna.errors import InputError
 from hyena_dna.tokenizer import SOFT_MASK
 from hyena_dna.training.config import PretrainConfig
-from hyena_dna.training.corpus import Corpus, patterns_for
+from hyena_dna.training.corpus import Corpus
+from hyena_dna.training.genomes import GenomeContigs, genome_names
 from hyena_dna.training.sources import open_corpus
 
 from .conftest import CONTIGS, write_genome
@@ -54,13 +55,13 @@ def test_no_training_window_touches_a_held_out_base(tiny: Maker, tmp_path: Path)
 
 def test_validation_windows_are_fixed_forward_and_whole(tiny: Maker) -> None:
     corpus = open_corpus(tiny(data={"val_contigs": ["chrC"]}))
-    windows = corpus.validation_windows(64, 100)
+    (windows,) = corpus.validation_windows(64, 100)
     assert windows.shape == (900 // 64, 65)
     store = corpus.stores[0]
     stored = np.asarray(store.tokens[store.offsets["chrC"] :][:65]) & (SOFT_MASK - 1)
     assert np.array_equal(windows[0], stored)
-    assert np.array_equal(windows, corpus.validation_windows(64, 100))
-    assert len(corpus.validation_windows(64, 5)) == 5
+    assert np.array_equal(windows, corpus.validation_windows(64, 100)[0])
+    assert len(corpus.validation_windows(64, 5)[0]) == 5
 
 
 def test_several_genomes_may_share_contig_names(tiny: Maker, genome: Path, tmp_path: Path) -> None:
@@ -72,12 +73,51 @@ def test_several_genomes_may_share_contig_names(tiny: Maker, genome: Path, tmp_p
     windows = corpus.sampler(64, 0).sample(0, 4000)
     assert np.mean(windows.source == 1) == pytest.approx(0.75, abs=0.03)
     assert {interval.chrom for interval in corpus.intervals(windows[:200])} <= {"chrA", "chrB"}
-    assert corpus.validation_windows(64, 20).shape[1] == 65
+    assert [rows.shape for rows in corpus.validation_windows(64, 9)] == [(4, 65), (5, 65)]
+    assert corpus.describe()["validation"]["contigs"] == ["genome:chrC", "other:scaffold"]
+
+
+def test_one_file_of_places_splits_several_genomes(tiny: Maker, genome: Path, tmp_path: Path) -> None:
+    other = write_genome(tmp_path / "other.fa", seed=1, contigs={"chrA": 3000, "scaffold": 400})
+    folds = tmp_path / "folds.bed"
+    header = "#chrom\tstart\tend\tname\tsplit\n"
+    folds.write_text(
+        header + "genome:chrA\t5000\t6000\ta\tval\nscaffold\t0\t400\tb\tval\nother:chrA\t0\t500\tc\ttest\n"
+    )
+    config = tiny(data={"genomes": [str(genome), str(other)], "folds": str(folds)})
+    first, second = (source.splits for source in open_corpus(config).sources)
+    assert [(s.chrom, s.end - s.start) for s in first.val] == [("chrA", 1000)]
+    assert [(s.chrom, s.end - s.start) for s in first.train] == [("chrA", 5000), ("chrB", 5000), ("chrC", 900)]
+    assert not first.test
+    assert [(s.chrom, s.end - s.start) for s in second.val] == [("scaffold", 400)]
+    assert [(s.chrom, s.end - s.start) for s in second.train] == [("chrA", 2500)]
+    folds.write_text(header + "chrA\t5000\t6000\ta\tval\n")
+    with pytest.raises(InputError, match="contig of 2 genomes") as caught:
+        open_corpus(config)
+    assert caught.value.remedy == "write genome:chrA or other:chrA"
+
+
+def test_contigs_are_chosen_in_the_genome_that_is_named(tiny: Maker, genome: Path, tmp_path: Path) -> None:
+    other = write_genome(tmp_path / "other.fa", seed=1, contigs={"chrA": 3000, "chrB": 400})
+    data = {"genomes": [str(genome), str(other)], "val_contigs": ["genome:chrB", "other:chrB"]}
+    first, second = open_corpus(tiny(data=data | {"exclude_contigs": ["genome:chrA"]})).sources
+    assert {s.chrom for s in first.splits.train} == {"chrC"}
+    assert {s.chrom for s in second.splits.train} == {"chrA"}
+    with pytest.raises(InputError, match="no contig of this genome is asked for"):
+        open_corpus(tiny(data=data | {"contigs": ["genome:*"]}))
+    with pytest.raises(InputError, match="chrZ"):
+        open_corpus(tiny(data=data | {"val_contigs": ["genome:chrB", "other:chrZ"]}))
+
+
+def test_genomes_are_named_by_their_files() -> None:
+    assert genome_names(["a/ce10.fa.gz", "b/hg38.p14.fasta", "c/ce10.fa"]) == ["ce10", "hg38.p14", "ce10.2"]
 
 
 def test_a_pattern_has_to_fit_some_genome_but_not_every_one() -> None:
-    assert patterns_for(["chr*", "scaffold"], ["chrA"], ["chrA", "scaffold"]) == ["chr*"]
-    assert patterns_for(["typo"], ["chrA"], ["chrA", "scaffold"]) == ["typo"]
+    genomes = GenomeContigs({"one": ["chrA", "HLA:1"], "two": ["chrA", "scaffold"]})
+    assert genomes.patterns(["chr*", "scaffold", "typo"], "one") == ["chr*", "typo"]
+    assert genomes.patterns(["two:chr*", "one:typo"], "one") == ["typo"]
+    assert genomes.patterns(["HLA:1"], "one") == ["HLA:1"], "a name with a colon is a name"
 
 
 def test_folds_come_from_json_and_from_bed(tiny: Maker, tmp_path: Path) -> None:
