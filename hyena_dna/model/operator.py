@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.ops.long_conv import Implementation, Precision, long_conv
@@ -65,7 +66,7 @@ class HyenaOperator(nn.Module):
                 z = long_conv(z, kernel, skip, impl=self.impl, precision=self.precision)
             # Checkpoints store the gates in reverse: x^1 is the last group before v, x^N the first.
             z = z * self.project(u, config.order - 1 - n)
-        return F.linear(z.transpose(1, 2), self.out_proj.weight, self.out_proj.bias)
+        return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
     def project(self, u: torch.Tensor, group: int) -> torch.Tensor:
         """One group of channels after the input projection and the short convolution.
@@ -81,7 +82,7 @@ class HyenaOperator(nn.Module):
         """
         width = self.config.d_model
         channels = slice(group * width, (group + 1) * width)
-        weight, bias = self.in_proj.weight[channels], self.in_proj.bias[channels]
+        weight, bias = linear_weight(self.in_proj)[channels], self.in_proj.bias[channels]
         projected = torch.baddbmm(bias[:, None], weight.expand(len(u), -1, -1), u.transpose(1, 2))
         short = self.short_filter
         assert short.bias is not None

@@ -55,6 +55,7 @@ class RunState:
         scaler: state of the fp16 loss scale; empty at other precisions.
         best_bits: lowest validation bits per base so far.
         val_bits: result of a validation at this very step.
+        finetune: what a fine-tuning remembers besides: its best epoch, and sums since the last row.
     """
 
     step: int
@@ -68,17 +69,18 @@ class RunState:
     scaler: dict[str, Any] = field(default_factory=dict)
     best_bits: float | None = None
     val_bits: float | None = None
+    finetune: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    """Write a checkpoint atomically.
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: RunState) -> None:
+    """Write a checkpoint atomically; without an optimiser it holds weights only.
 
     Raises:
         InputError: the disk is full or the folder cannot be written; an older file of that name is untouched.
     """
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
-    for name, parameter in _optimized(optimizer):
-        for key, value in optimizer.state[parameter].items():
+    for name, parameter in _optimized(optimizer) if optimizer is not None else ():
+        for key, value in optimizer.state[parameter].items():  # type: ignore[union-attr]
             tensors[f"optimizer.{key}.{name}"] = value
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, Protocol
 
-from hyena_dna.training.config import OptimConfig
-
-__all__ = ["lr_scale"]
+__all__ = ["Schedule", "lr_scale"]
 
 
-def lr_scale(step: int, total_steps: int, config: OptimConfig) -> float:
+class Schedule(Protocol):
+    """What decides the learning rate of each step."""
+
+    @property
+    def schedule(self) -> Literal["cosine", "constant"]:
+        """Course after the warm-up."""
+
+    @property
+    def warmup_fraction(self) -> float:
+        """Share of the steps with a rising rate."""
+
+    @property
+    def min_lr_ratio(self) -> float:
+        """Last rate as a share of the peak."""
+
+
+def lr_scale(step: int, total_steps: int, config: Schedule) -> float:
     """The learning rate of a step (0-based) as a share of the peak.
 
     It rises linearly over the first `warmup_fraction` of the steps, so that the step after them is the first at the

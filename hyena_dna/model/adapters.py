@@ -1,0 +1,27 @@
+"""Linear layers whose matrix has a low-rank update beside it (Hu et al. 2021, arXiv:2106.09685; made by peft).
+
+An adapted layer adds the update in its `forward`. Code that multiplies with the matrix itself, as the Hyena operator
+does group by group, would miss it without a word; it asks here instead.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["linear_weight"]
+
+
+def linear_weight(layer: nn.Module) -> torch.Tensor:
+    """The matrix that a linear layer multiplies with, (out, in), its update included where it has one.
+
+    Args:
+        layer: an `nn.Linear`, or what peft put in its place.
+    """
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    if not getattr(layer, "lora_A", None) or getattr(layer, "merged", False):
+        return weight
+    for adapter in layer.active_adapters:  # type: ignore[union-attr]
+        weight = weight + layer.get_delta_weight(adapter)  # type: ignore[operator]
+    return weight

@@ -1,0 +1,127 @@
+"""Labelled examples on the device: all tokens are sent once, batches are gathered where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyena_dna.model.classifier import SequenceClassifier
+from hyena_dna.training.engine import Precision
+from hyena_dna.training.finetune_data import LabelledData
+
+__all__ = ["DeviceExamples", "Examples", "autocast", "predict_logits", "strand_features"]
+
+# Tokens of one forward pass without gradients.
+_PASS_TOKENS = {"cpu": 1 << 14, "cuda": 1 << 19}
+# Rows are padded to a multiple of this many tokens, so that few lengths of filters are made.
+_MULTIPLE = 64
+
+
+class Examples(NamedTuple):
+    """A batch on the device.
+
+    Attributes:
+        input_ids: (batch, length) uint8.
+        padding: (batch, length), true where a row has ended; None where no row is padded.
+        targets: (batch,) int64 for multiclass, else (batch, outputs) float32.
+    """
+
+    input_ids: Tensor
+    padding: Tensor | None
+    targets: Tensor
+
+
+class DeviceExamples:
+    """All examples of a run in the memory of a device.
+
+    Args:
+        data: the examples and their targets.
+        device: where they go.
+    """
+
+    def __init__(self, data: LabelledData, device: torch.device) -> None:
+        self.device = device
+        self.lengths = data.examples.lengths
+        self._ids = torch.from_numpy(data.examples.ids).to(device)
+        self._lengths = torch.from_numpy(data.examples.lengths).to(device)
+        targets = torch.from_numpy(np.asarray(data.labelling.targets))
+        if data.labelling.kind != "multiclass":
+            targets = targets.float().reshape(len(targets), -1)
+        self._targets = targets.to(device)
+
+    def send(self, rows: NDArray[np.int64]) -> Tensor:
+        """Row numbers as a tensor on the device; nothing waits for a GPU."""
+        numbers = torch.from_numpy(rows)
+        return numbers.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else numbers
+
+    def batch(self, rows: NDArray[np.int64], on_device: Tensor | None = None) -> Examples:
+        """Gather a batch.
+
+        Args:
+            rows: row numbers.
+            on_device: the same on the device, where they are there already.
+        """
+        lengths = self.lengths[rows]
+        widest = self._ids.shape[1]
+        longest = int(lengths.max())
+        full = bool((lengths == longest).all())
+        width = longest if full else min(-(-longest // _MULTIPLE) * _MULTIPLE, widest)
+        at = self.send(rows) if on_device is None else on_device
+        ids = self._ids[at, :width]
+        padding = None if full else torch.arange(width, device=self.device) >= self._lengths[at, None]
+        return Examples(ids, padding, self._targets[at])
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which linear layers compute at a precision."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def _passes(examples: DeviceExamples, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Positions in `rows`, rows of like length together, as many per pass as suits the device."""
+    lengths = examples.lengths[rows]
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, _PASS_TOKENS[examples.device.type] // int(lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+@torch.inference_mode()
+def predict_logits(
+    classifier: SequenceClassifier, examples: DeviceExamples, rows: NDArray[np.int64], precision: Precision
+) -> NDArray[np.float32]:
+    """Logits (rows, outputs) as the task wants them, in the order of `rows`."""
+    classifier.eval()
+    found = np.empty((len(rows), classifier.task.n_outputs), np.float32)
+    # Kept on the device until all are there: nothing waits in between.
+    parts = []
+    for part in _passes(examples, rows):
+        batch = examples.batch(rows[part])
+        with autocast(examples.device, precision):
+            parts.append((part, classifier.predict(batch.input_ids, batch.padding)))
+    for part, logits in parts:
+        found[part] = logits.float().cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def strand_features(
+    classifier: SequenceClassifier, examples: DeviceExamples, rows: NDArray[np.int64], precision: Precision
+) -> NDArray[np.float32]:
+    """Features (rows, features) that the head reads, in the order of `rows`."""
+    classifier.eval()
+    found = np.empty((len(rows), classifier.classifier.output.in_features), np.float32)
+    for part in _passes(examples, rows):
+        batch = examples.batch(rows[part])
+        with autocast(examples.device, precision):
+            features = classifier.features(batch.input_ids, batch.padding)
+        found[part] = features.float().cpu().numpy()
+    return found

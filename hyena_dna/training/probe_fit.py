@@ -1,0 +1,179 @@
+"""Linear models on the embeddings of a frozen language model, as the head of a classifier."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyena_dna.evaluation.tasks import Targets
+from hyena_dna.model.classifier import SequenceClassifier, TaskConfig
+from hyena_dna.model.model import HyenaDNA
+from hyena_dna.training.finetune_config import ProbeConfig
+from hyena_dna.training.finetune_fit import is_better, validation_value
+
+__all__ = ["ProbeFit", "Strands", "fit_probe", "probe_task"]
+
+Strands = Literal["mean", "concat", "fwd"]
+
+_ITERATIONS = 400
+# Hyperparameters are settled by this many training rows; the chosen ones are fitted on all.
+_TRIAL_ROWS = 20_000
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """What validation chose.
+
+    Attributes:
+        classifier: model and fitted head.
+        strands: how strands are used.
+        strength: inverse strength of the penalty.
+        metric: what chose.
+        value: that metric on validation.
+        tried: a row for each pair of strands and strength.
+    """
+
+    classifier: SequenceClassifier
+    strands: Strands
+    strength: float
+    metric: str
+    value: float
+    tried: list[dict[str, Any]]
+
+
+def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, strands: Strands) -> TaskConfig:
+    """The task of a probe that uses strands in one of three ways."""
+    layers = tuple(range(1, n_layer + 1)) if config.layers == "all" else config.layers
+    return task.model_copy(
+        update={
+            "layers": layers,
+            "pooling": config.pooling,
+            "both_strands": strands == "concat",
+            "average_strands": strands == "mean",
+        }
+    )
+
+
+def fit_probe(
+    model: HyenaDNA,
+    task: TaskConfig,
+    config: ProbeConfig,
+    train: tuple[NDArray[np.float32], Targets],
+    val: tuple[NDArray[np.float32], Targets],
+    *,
+    metric: str | None = None,
+    balanced: bool = False,
+    seed: int = 0,
+) -> ProbeFit:
+    """Fit logistic or ridge regression, its settings chosen on validation.
+
+    Args:
+        model: the frozen model.
+        task: the task.
+        config: layers, pooling, what to try.
+        train: features (rows, 2 * width) of both strands side by side (of one, with strands fwd), and targets.
+        val: the same of validation.
+        metric: what chooses; the main metric of the task by default.
+        balanced: weigh classes inversely to their frequency.
+        seed: of the choice of trial rows.
+    """
+    rng = np.random.default_rng(seed)
+    trial = np.sort(rng.permutation(len(train[0]))[:_TRIAL_ROWS])
+    ways: tuple[Strands, ...] = ("mean", "concat") if config.strands == "auto" else (config.strands,)
+    best: tuple[float, Strands, float] | None = None
+    tried: list[dict[str, Any]] = []
+    name = ""
+    for strands in ways:
+        scale = _Scale(_view(train[0][trial], strands))
+        x, held = scale(_view(train[0][trial], strands)), scale(_view(val[0], strands))
+        before = -math.inf
+        for strength, weight, bias in _path(task, x, train[1][trial], config.strengths, balanced=balanced):
+            name, value = validation_value(task, val[1], (held @ weight.T + bias).astype(np.float32), metric)
+            tried.append({"strands": strands, "C": strength, f"val_{name}": value})
+            if best is None or is_better(name, value, best[0]):
+                best = value, strands, strength
+            elif math.isfinite(before) and not is_better(name, value, before):
+                break
+            before = value
+    assert best is not None
+    value, strands, strength = best
+    view = _view(train[0], strands)
+    scale = _Scale(view)
+    ((_, weight, bias),) = _path(task, scale(view), train[1], (strength,), balanced=balanced)
+    classifier = SequenceClassifier(model, probe_task(task, config, model.config.n_layer, strands))
+    weight, bias = scale.undo(weight, bias)
+    if task.kind == "regression":
+        # The head speaks in units of the spread of the labels.
+        weight, bias = weight / task.scale, (bias - task.shift) / task.scale
+    with torch.no_grad():
+        output = classifier.classifier.output
+        output.weight.copy_(torch.from_numpy(weight))
+        output.bias.copy_(torch.from_numpy(bias))
+    device = model.lm_head.weight.device
+    return ProbeFit(classifier.to(device).eval(), strands, strength, name, value, tried)
+
+
+def _view(features: NDArray[np.float32], strands: Strands) -> NDArray[np.float32]:
+    if strands != "mean":
+        return features
+    half = features.shape[1] // 2
+    mean: NDArray[np.float32] = (features[:, :half] + features[:, half:]) / 2
+    return mean
+
+
+class _Scale:
+    """Standardises features by their mean and spread in training."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self.mean = features.mean(0, dtype=np.float64)
+        self.spread = np.maximum(features.std(0, dtype=np.float64), _LEAST_SPREAD)
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        scaled = features - self.mean.astype(np.float32)
+        scaled /= self.spread.astype(np.float32)
+        return scaled
+
+    def undo(
+        self, weight: NDArray[np.float64], bias: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The same linear map of features as they are."""
+        raw = weight / self.spread
+        return raw, bias - raw @ self.mean
+
+
+def _path(
+    task: TaskConfig, x: NDArray[np.float32], targets: Targets, strengths: tuple[float, ...], *, balanced: bool
+) -> Iterator[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+    """Strength, weight (outputs, features) and bias (outputs,), each fit going on from the one before."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    weights = "balanced" if balanced else None
+    count = task.n_outputs if task.kind == "multilabel" else 1
+    models = [
+        LogisticRegression(warm_start=True, max_iter=_ITERATIONS, class_weight=weights, tol=1e-3) for _ in range(count)
+    ]
+    for strength in sorted(strengths):
+        if task.kind == "regression":
+            ridge = Ridge(alpha=1 / strength).fit(x, np.asarray(targets, np.float64))
+            yield strength, np.asarray(ridge.coef_, np.float64)[None], np.atleast_1d(ridge.intercept_)
+            continue
+        columns = targets.T if task.kind == "multilabel" else targets[None]
+        with warnings.catch_warnings():
+            # A separation that is perfect has no finite optimum; its predictions are good all the same.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            for model, column in zip(models, columns, strict=True):
+                model.set_params(C=strength).fit(x, column)
+        yield (
+            strength,
+            np.concatenate([model.coef_ for model in models]).astype(np.float64),
+            np.concatenate([model.intercept_ for model in models]).astype(np.float64),
+        )
