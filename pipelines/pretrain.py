@@ -118,6 +118,11 @@ def _load(name: str | None, earlier: Path | None, settings: dict[str, Any]) -> t
     else:
         path = find_config(name or _DEFAULT_CONFIG, "pretrain")
     config = load_yaml(path, PretrainConfig, overrides)
+    folds = config.data.folds
+    if folds and not Path(folds).exists() and (path.parent / folds).is_file():
+        # A configuration may come with its splits, wherever it is used.
+        overrides.append(f"data.folds={json.dumps(str(path.parent / folds))}")
+        config = load_yaml(path, PretrainConfig, overrides)
     if settings["batch_size"]:
         tokens = settings["batch_size"] * config.data.window
         config = load_yaml(path, PretrainConfig, [*overrides, f"optim.batch_tokens={tokens}"])

@@ -11,6 +11,7 @@ from hyena_dna.config import Config
 from hyena_dna.errors import InputError
 from hyena_dna.lengths import parse_length
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.training.genomes import genome_names
 
 __all__ = ["RESUMABLE", "DataConfig", "Duration", "OptimConfig", "PretrainConfig", "Stage", "TrainerConfig"]
 
@@ -47,6 +48,7 @@ def _length(value: Any) -> Any:
         raise ValueError(error.reason) from None
 
 
+Weight = Annotated[float, Field(gt=0)]
 Length = Annotated[int, BeforeValidator(_length), Field(ge=2)]
 
 
@@ -84,17 +86,29 @@ class DataConfig(Config):
     reverse_complement: bool = Field(default=True, description="Read half of the training windows on the other strand.")
     weight_n: float = Field(default=0.0, ge=0, le=1, description="Loss weight of N targets.")
     weight_soft_masked: float = Field(default=1.0, ge=0, le=1, description="Loss weight of lower-case targets.")
-    genome_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(), description="Share of windows from each genome; empty: in proportion to their admissible windows."
+    genome_weights: tuple[Weight, ...] | dict[str, Weight] = Field(
+        default=(),
+        description="Share of windows from each genome, in order or by name; empty: in proportion to their admissible "
+        "windows.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.folds and (self.val_contigs or self.test_contigs):
             raise ValueError("folds and val_contigs/test_contigs exclude each other")
-        if self.genome_weights and self.genomes and len(self.genome_weights) != len(self.genomes):
-            raise ValueError(f"{len(self.genome_weights)} genome_weights for {len(self.genomes)} genomes")
+        if self.genome_weights and self.genomes:
+            names = genome_names(self.genomes)
+            if len(self.genome_weights) != len(names):
+                raise ValueError(f"{len(self.genome_weights)} genome_weights for {len(names)} genomes")
+            if isinstance(self.genome_weights, dict) and set(self.genome_weights) != set(names):
+                raise ValueError(f"genome_weights are of {', '.join(self.genome_weights)}; genomes: {', '.join(names)}")
         return self
+
+    def weight(self, index: int, name: str) -> float | None:
+        """The share of windows from a genome; None where none is given."""
+        if not self.genome_weights:
+            return None
+        return self.genome_weights[name] if isinstance(self.genome_weights, dict) else self.genome_weights[index]
 
 
 class OptimConfig(Config):

@@ -90,11 +90,10 @@ class Corpus:
             seed: of the run.
         """
         config = self.config
-        weights: Sequence[float | None] = config.genome_weights or [None] * len(self.sources)
         return WindowSampler(
             [
-                WindowSource(source.store, source.splits.train, weight)
-                for source, weight in zip(self.sources, weights, strict=True)
+                WindowSource(source.store, source.splits.train, config.weight(index, source.name))
+                for index, source in enumerate(self.sources)
             ],
             window=window,
             seed=seed,

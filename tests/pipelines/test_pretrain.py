@@ -98,6 +98,18 @@ def test_each_of_several_genomes_is_validated_by_itself(
     assert "genome: " in (run / "model" / "README.md").read_text()
 
 
+def test_a_configuration_finds_the_splits_beside_it(
+    inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genome, config = inputs
+    (tmp_path / "splits.bed").write_text("#chrom\tstart\tend\tname\tsplit\nchr1\t1000\t2000\ta\tval\n")
+    config.write_text(CONFIG.replace("window: 64", "window: 64, folds: splits.bed"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert _run("-g", genome, "-c", config, "--dry-run") == 0
+    assert "validation: 1,000 bp" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,7 +45,21 @@ def test_every_shipped_configuration_makes_a_plan(name: str) -> None:
 
 
 def test_all_presets_are_shipped() -> None:
-    assert {*PRESETS, "example"} == set(list_configs("pretrain"))
+    assert {*PRESETS, "example", "release-tiny", "release-small"} == set(list_configs("pretrain"))
+
+
+@pytest.mark.parametrize("name", ["release-tiny", "release-small"])
+def test_a_release_comes_with_its_splits_and_weights_its_genomes_by_name(name: str) -> None:
+    path = find_config(name, "pretrain")
+    config = load_yaml(path, PretrainConfig, ["data.genomes=[sacCer3.fa.gz, human_contigs.fa.gz, ce10.fa.gz]"])
+    assert config.data.folds is not None
+    regions = read_regions(path.parent / config.data.folds, split_column="split")
+    assert {region.interval.chrom.split(":")[0] for region in regions} == set(genome_names(config.data.genomes))
+    held_out = {region.interval.chrom: region.split for region in regions}
+    assert held_out["human_contigs:hg38_chr2"] == held_out["ce10:chrII"] == held_out["sacCer3:chrIV"] == "test"
+    assert held_out["ce10:chrIII"] == "val"
+    assert config.data.weight(2, "ce10") == 0.35
+    assert sum("chr6" in pattern for pattern in config.data.contigs) == 1, "seven versions of one locus"
 
 
 def test_numbers_like_1e_3_are_numbers_and_not_text(tmp_path: Path) -> None:
@@ -68,6 +82,7 @@ def test_numbers_like_1e_3_are_numbers_and_not_text(tmp_path: Path) -> None:
         (["optim.length_warmup=[{tokens: 10, length: 512}, {tokens: 10, length: 64}]"], "short to long"),
         (["data.folds=x.json", "data.val_contigs=[a]"], "exclude each other"),
         (["data.genomes=[a, b]", "data.genome_weights=[1]"], "1 genome_weights for 2 genomes"),
+        (["data.genomes=[a.fa, b.fa]", "data.genome_weights={a: 1, c: 2}"], "genome_weights are of a, c"),
         (["model.d_model=none"], "model.d_model"),
     ],
 )

@@ -66,12 +66,16 @@ def test_validation_windows_are_fixed_forward_and_whole(tiny: Maker) -> None:
 
 def test_several_genomes_may_share_contig_names(tiny: Maker, genome: Path, tmp_path: Path) -> None:
     other = write_genome(tmp_path / "other.fa", seed=1, contigs={"chrA": 3000, "scaffold": 400})
-    corpus = open_corpus(
-        tiny(data={"genomes": [str(genome), str(other)], "val_contigs": ["chrC", "scaffold"], "genome_weights": [1, 3]})
+    config = tiny(
+        data={"genomes": [str(genome), str(other)], "val_contigs": ["chrC", "scaffold"], "genome_weights": [1, 3]}
     )
+    corpus = open_corpus(config)
     assert [sorted({s.chrom for s in source.splits.val}) for source in corpus.sources] == [["chrC"], ["scaffold"]]
     windows = corpus.sampler(64, 0).sample(0, 4000)
     assert np.mean(windows.source == 1) == pytest.approx(0.75, abs=0.03)
+    by_name = config.data.model_copy(update={"genome_weights": {"other": 3, "genome": 1}})
+    named = config.model_copy(update={"data": by_name})
+    assert np.array_equal(open_corpus(named).sampler(64, 0).sample(0, 4000).start, windows.start)
     assert {interval.chrom for interval in corpus.intervals(windows[:200])} <= {"chrA", "chrB"}
     assert [rows.shape for rows in corpus.validation_windows(64, 9)] == [(4, 65), (5, 65)]
     assert corpus.describe()["validation"]["contigs"] == ["genome:chrC", "other:scaffold"]
