@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from hyena_dna.config import find_config, list_configs, load_yaml
 from hyena_dna.errors import InputError
+from hyena_dna.genome.regions import read_regions
 from hyena_dna.model.presets import PRESETS
 from hyena_dna.training.config import RESUMABLE, OptimConfig, PretrainConfig
+from hyena_dna.training.genomes import genome_names
 from hyena_dna.training.plan import StepPlan
 
 
