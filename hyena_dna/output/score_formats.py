@@ -45,6 +45,7 @@ SHARD_MARK = b"##hyena-dna-shard="
 """Begins the header line that only a shard's output has."""
 
 _TBI_LIMIT = 1 << 29
+_BED_SUFFIXES = (".bed.gz", ".bedgraph.gz", ".bdg.gz", ".bg.gz")
 
 
 class Heading(NamedTuple):
@@ -226,7 +227,7 @@ def translate_bcf(source: Path, path: Path) -> None:
 
 
 def index_file(path: Path, longest_contig: int) -> Path | None:
-    """Index a sorted .vcf.gz, .bcf or .tsv.gz, atomically.
+    """Index a sorted .vcf.gz, .bcf, .tsv.gz or .bedgraph.gz, atomically.
 
     Args:
         path: the file.
@@ -238,11 +239,12 @@ def index_file(path: Path, longest_contig: int) -> Path | None:
     import pysam
 
     name = path.name
-    if not name.endswith((".vcf.gz", ".bcf", ".tsv.gz")):
+    if not name.endswith((".vcf.gz", ".bcf", ".tsv.gz", *_BED_SUFFIXES)):
         return None
     csi = name.endswith(".bcf") or longest_contig >= _TBI_LIMIT
     target = path.with_name(f"{name}.{'csi' if csi else 'tbi'}")
-    options: dict[str, Any] = {"preset": "vcf" if name.endswith(".vcf.gz") else "bcf"}
+    presets = {".vcf.gz": "vcf", ".bcf": "bcf", **dict.fromkeys(_BED_SUFFIXES, "bed")}
+    options: dict[str, Any] = {"preset": next((kind for end, kind in presets.items() if name.endswith(end)), None)}
     if name.endswith(".tsv.gz"):
         with open_source(path) as handle:
             skipped = 1 + sum(1 for _ in itertools.takewhile(lambda line: not is_table_header(line), handle))
