@@ -6,8 +6,10 @@ import contextlib
 import errno
 import importlib
 import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
@@ -30,6 +32,9 @@ TRACK_SUFFIXES = (*BIGWIG_SUFFIXES, *BEDGRAPH_SUFFIXES)
 
 # Values that become Python objects, or lines, at once.
 _BLOCK = 1 << 16
+
+# A disk with less than this many bytes left is full: what could not be written may have been larger.
+_NO_SPACE = 1 << 18
 
 
 class Stretch(NamedTuple):
@@ -197,10 +202,17 @@ def _write_bigwig(
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 problem = str(error)
+            sound = not tally.bases or (not problem and _covered(library, work) == tally.bases)
+            if not sound:
+                # Threads of the library may still be reporting.
+                time.sleep(0.2)
         if failure:
             raise failure[0]
-        if tally.bases and (problem or _covered(library, work) != tally.bases):
-            raise InputError(f"cannot be written: {_reason(said(), problem)}", file=path)
+        if not sound:
+            full = shutil.disk_usage(path.parent).free < _NO_SPACE
+            lines = [line for line in said().splitlines() if line.strip()]
+            reason = os.strerror(errno.ENOSPC) if full else lines[0] if lines else problem or "the file is incomplete"
+            raise InputError(f"cannot be written: {reason}", file=path)
         if tally.bases and work != temporary:
             os.replace(work, temporary)
     finally:
@@ -211,17 +223,9 @@ def _write_bigwig(
 def _covered(library: Any, path: Path) -> int:
     """Bases with a value, from the summary that is written last; -1 where the file is not sound."""
     try:
-        with _caught_stderr():
-            return int(library.open(os.fspath(path)).info()["summary"]["basesCovered"])
+        return int(library.open(os.fspath(path)).info()["summary"]["basesCovered"])
     except Exception:
         return -1
-
-
-def _reason(said: str, problem: str) -> str:
-    if "No space left" in said or "StorageFull" in said:
-        return os.strerror(errno.ENOSPC)
-    lines = [line for line in said.splitlines() if line.strip()]
-    return lines[0] if lines else problem or "the file is incomplete"
 
 
 @contextlib.contextmanager
