@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hyena_dna.errors import InputError
-from hyena_dna.model.block import Block, add_residual
+from hyena_dna.model.block import Block, add_norm
 from hyena_dna.model.config import HyenaConfig
 
 __all__ = ["Backbone", "BackboneOutput", "Embeddings"]
@@ -81,8 +81,8 @@ class Backbone(nn.Module):
                 hidden, residual = layer(hidden, residual, padding)
             if output_residuals:
                 residuals.append(hidden + residual)
-        stream = add_residual(self.dropout(hidden), residual, self.config.residual_in_fp32)
-        hidden = self.ln_f(stream.to(self.ln_f.weight.dtype))
+        in_fp32 = self.config.residual_in_fp32
+        hidden, _ = add_norm(self.dropout(hidden), residual, self.ln_f, in_fp32, feeds_linear=False)
         return BackboneOutput(hidden, tuple(residuals) if output_residuals else None)
 
     def _check(self, embedded: torch.Tensor, lengths: torch.Tensor | None) -> None:

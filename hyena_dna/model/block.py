@@ -9,8 +9,9 @@ from hyena_dna.model.attention import Attention
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.mlp import Mlp
 from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops.tier import is_fused
 
-__all__ = ["Block", "add_residual"]
+__all__ = ["Block", "add_norm"]
 
 
 class Block(nn.Module):
@@ -44,19 +45,41 @@ class Block(nn.Module):
         Returns:
             The MLP output and the residual stream that it is to be added to, both (batch, length, d_model).
         """
-        residual = add_residual(self.dropout1(hidden), residual, self.residual_in_fp32)
-        hidden = self.mixer(self.norm1(residual.to(self.norm1.weight.dtype)), padding)
-        residual = add_residual(self.dropout2(hidden), residual, self.residual_in_fp32)
-        return self.mlp(self.norm2(residual.to(self.norm2.weight.dtype))), residual
+        normed, residual = add_norm(self.dropout1(hidden), residual, self.norm1, self.residual_in_fp32)
+        mixed = self.dropout2(self.mixer(normed, padding))
+        normed, residual = add_norm(mixed, residual, self.norm2, self.residual_in_fp32)
+        return self.mlp(normed), residual
 
 
-def add_residual(branch: torch.Tensor, residual: torch.Tensor | None, in_fp32: bool) -> torch.Tensor:
-    """Add a branch to the residual stream, which `in_fp32` keeps at float32 or better.
+def add_norm(
+    branch: torch.Tensor,
+    residual: torch.Tensor | None,
+    norm: nn.LayerNorm,
+    in_fp32: bool,
+    *,
+    feeds_linear: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add a branch to the residual stream, which `in_fp32` keeps at float32 or better, and normalise the sum.
 
     Args:
         branch: (batch, length, d_model).
         residual: (batch, length, d_model), or None to start a stream.
+        norm: the layer norm that reads the stream.
         in_fp32: whether the stream is float32 where its parts have fewer bits.
+        feeds_linear: whether a linear layer reads the normalised sum, which autocast would round for it anyway.
+
+    Returns:
+        The normalised sum, for the branch that follows, and the sum.
     """
+    single = all(value is None or value.dtype == torch.float32 for value in (residual, norm.weight))
+    if in_fp32 and single and branch.dtype != torch.float64 and is_fused(branch.device):
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_rows import fused_add_norm
+
+        lower = feeds_linear and torch.is_autocast_enabled("cuda")
+        dtype = torch.get_autocast_dtype("cuda") if lower else torch.float32
+        return fused_add_norm(branch, residual, norm.weight, norm.bias, norm.eps, dtype)
     total = branch if residual is None else branch + residual
-    return total.to(torch.promote_types(total.dtype, torch.float32)) if in_fp32 else total
+    if in_fp32:
+        total = total.to(torch.promote_types(total.dtype, torch.float32))
+    return norm(total.to(norm.weight.dtype)), total

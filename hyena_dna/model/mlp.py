@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.tier import is_fused
 from hyena_dna.ops.workspace import map_rows, rows_per_chunk
 
 __all__ = ["Mlp"]
@@ -22,6 +23,12 @@ class Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, length, d_model) -> (batch, length, d_model); without autograd a chunk of positions at a time."""
+        if torch.is_autocast_enabled(x.device.type) and is_fused(x.device):
+            # Triton is there on GPUs only.
+            from hyena_dna.ops.fused_rows import fused_mlp
+
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+            return fused_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         if torch.is_grad_enabled():
             return self._transform(x)
         inner_bytes = 2 * self.fc1.out_features * x.element_size()

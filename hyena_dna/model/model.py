@@ -99,8 +99,8 @@ class HyenaDNA(nn.Module):
         """
         self.backbone.recompute = enabled
 
-    def set_long_conv(self, impl: Implementation = "auto", precision: Precision = "high") -> None:
-        """Choose how every mixer convolves; see `hyena_dna.ops.long_conv.long_conv`."""
+    def set_long_conv(self, impl: Implementation = "auto", precision: Precision | None = None) -> None:
+        """Choose how every mixer convolves; see `HyenaOperator` and `hyena_dna.ops.long_conv.long_conv`."""
         for module in self.modules():
             if isinstance(module, HyenaOperator):
                 module.impl, module.precision = impl, precision

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
-from hyena_dna.ops.long_conv import Implementation, Precision, long_conv
+from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
 from hyena_dna.ops.short_conv import short_conv
 
 __all__ = ["HyenaOperator"]
@@ -28,7 +28,7 @@ class HyenaOperator(nn.Module):
 
     Attributes:
         impl: implementation of the long convolution.
-        precision: precision of the long convolution.
+        precision: precision of the long convolution; None: `fast` under the autocast of a GPU, otherwise `high`.
     """
 
     def __init__(self, config: HyenaConfig) -> None:
@@ -40,7 +40,7 @@ class HyenaOperator(nn.Module):
         self.filter_fn = ImplicitFilter(config)
         self.out_proj = nn.Linear(config.d_model, config.d_model)
         self.impl: Implementation = "auto"
-        self.precision: Precision = "high"
+        self.precision: Precision | None = None
 
     def forward(self, u: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """Mix positions.
@@ -54,8 +54,13 @@ class HyenaOperator(nn.Module):
             (batch, length, d_model); padded positions hold finite values without meaning.
         """
         config = self.config
+        device = u.device.type
+        lower = device == "cuda" and torch.is_autocast_enabled(device)
+        precision = ("fast" if lower else "high") if self.precision is None else self.precision
         kernels = self.filter_fn(u.shape[1])
         skips = self.filter_fn.bias.view(config.n_filters, config.d_model)
+        if lower and choose(u.transpose(1, 2), kernels[0], impl=self.impl, precision=precision) == "monarch":
+            return self._fused(u.to(torch.get_autocast_dtype(device)), kernels, skips, padding)
         z = self.project(u, config.order)
         for n in range(config.order):
             convolution = n if config.leading_conv else n - 1
@@ -63,10 +68,23 @@ class HyenaOperator(nn.Module):
                 if padding is not None:
                     z = z.masked_fill_(padding[:, None], 0)
                 kernel, skip = kernels[convolution], skips[convolution]
-                z = long_conv(z, kernel, skip, impl=self.impl, precision=self.precision)
+                z = long_conv(z, kernel, skip, impl=self.impl, precision=precision)
             # Checkpoints store the gates in reverse: x^1 is the last group before v, x^N the first.
             z = z * self.project(u, config.order - 1 - n)
         return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
+
+    def _fused(
+        self, u: torch.Tensor, kernels: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None
+    ) -> torch.Tensor:
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
+
+        short = self.short_filter
+        assert short.bias is not None
+        weights = MixerWeights(
+            self.in_proj.weight, self.in_proj.bias, short.weight, short.bias, self.out_proj.weight, self.out_proj.bias
+        )
+        return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
 
     def project(self, u: torch.Tensor, group: int) -> torch.Tensor:
         """One group of channels after the input projection and the short convolution.

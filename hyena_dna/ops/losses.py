@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from hyena_dna.ops.tier import is_fused
+
 __all__ = ["WeightedLoss", "next_token_loss"]
 
 
@@ -50,8 +52,13 @@ def next_token_loss(
             f"hidden {tuple(hidden.shape)}, targets {tuple(targets.shape)} and loss_weight "
             f"{tuple(loss_weight.shape)} do not agree in batch and length"
         )
-    loss_sum = torch.zeros((), dtype=torch.float64, device=hidden.device)
     weight_sum = loss_weight.sum(dtype=torch.float64)
+    if vocab <= 16 and torch.float64 not in (hidden.dtype, weight.dtype) and is_fused(hidden.device):
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_rows import fused_head_loss
+
+        return WeightedLoss(fused_head_loss(hidden, weight, targets, loss_weight, vocab), weight_sum)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=hidden.device)
     with torch.autocast(hidden.device.type, enabled=False):
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         head = weight[:vocab].to(dtype)

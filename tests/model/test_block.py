@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyena_dna.model.block import Block, add_residual
+from hyena_dna.model.block import Block, add_norm
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.init import init_weights
 
@@ -44,12 +44,12 @@ def test_the_first_block_drops_embeddings_and_others_branches(first: bool, proba
     ],
 )
 def test_precision_of_the_residual_stream(in_fp32: bool, dtype: torch.dtype, expected: torch.dtype) -> None:
-    branch = torch.randn(2, 3, 4, dtype=dtype)
-    assert add_residual(branch, None, in_fp32).dtype == expected
-    assert add_residual(branch, branch, in_fp32).dtype == expected
+    branch, norm = torch.randn(2, 3, 4, dtype=dtype), torch.nn.LayerNorm(4)
+    assert add_norm(branch, None, norm, in_fp32)[1].dtype == expected
+    assert add_norm(branch, branch, norm, in_fp32)[1].dtype == expected
 
 
 def test_the_stream_keeps_what_bfloat16_would_swallow() -> None:
     residual, branch = torch.full((1, 1, 1), 256.0), torch.full((1, 1, 1), 0.5).bfloat16()
-    assert add_residual(branch, residual, True).item() == 256.5
+    assert add_norm(branch, residual, torch.nn.LayerNorm(1), True)[1].item() == 256.5
     assert (residual.bfloat16() + branch).item() == 256.0

@@ -1,5 +1,5 @@
 """The long causal convolution: one entry point, each implementation in its own module."""
 
-from hyena_dna.ops.long_conv.dispatch import Implementation, Precision, long_conv
+from hyena_dna.ops.long_conv.dispatch import Implementation, Precision, choose, long_conv
 
-__all__ = ["Implementation", "Precision", "long_conv"]
+__all__ = ["Implementation", "Precision", "choose", "long_conv"]

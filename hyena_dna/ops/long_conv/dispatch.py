@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
+from hyena_dna.ops.tier import is_fused
 
-__all__ = ["Implementation", "Precision", "long_conv"]
+__all__ = ["MONARCH_LENGTH", "Implementation", "Precision", "choose", "long_conv"]
 
-Implementation = Literal["auto", "reference", "fft"]
+Implementation = Literal["auto", "reference", "fft", "monarch"]
 Precision = Literal["high", "fast"]
+
+MONARCH_LENGTH = 1 << 20
+"""Longest sequence that the Monarch convolution takes: 256 columns of 4,096 positions."""
 
 
 def long_conv(
@@ -50,12 +54,32 @@ def long_conv(
     _check(u, kernel, skip)
     if precision not in ("high", "fast"):
         raise ValueError(f"precision is high or fast, not {precision!r}")
-    match impl:
-        case "auto" | "fft":
-            return fft_long_conv(u, kernel, skip)
+    match choose(u, kernel, impl=impl, precision=precision):
         case "reference":
             return reference_long_conv(u, kernel, skip)
-    raise ValueError(f"impl is auto, reference or fft, not {impl!r}")
+        case "monarch":
+            # Triton is there on GPUs only.
+            from hyena_dna.ops.long_conv.monarch import monarch_long_conv
+
+            return monarch_long_conv(u, kernel.float(), skip)
+        case _:
+            return fft_long_conv(u, kernel, skip)
+
+
+def choose(
+    u: torch.Tensor, kernel: torch.Tensor, *, impl: Implementation = "auto", precision: Precision = "high"
+) -> Implementation:
+    """The implementation that `long_conv` uses for these arguments: `impl` itself unless it is `auto`.
+
+    Raises:
+        ValueError: `impl` is unknown.
+    """
+    if impl not in get_args(Implementation):
+        raise ValueError(f"impl is {', '.join(get_args(Implementation))}, not {impl!r}")
+    if impl != "auto":
+        return impl
+    fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)
+    return "monarch" if precision == "fast" and fits and is_fused(u.device) else "fft"
 
 
 def _check(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> None:

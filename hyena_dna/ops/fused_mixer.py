@@ -1,0 +1,233 @@
+"""The Hyena recurrence, from normalised states to the output of the mixer, through fused kernels.
+
+What `hyena_dna.model.operator.HyenaOperator` computes step by step in PyTorch, which is the definition that this is
+tested against. Kept for the backward pass are the projections and the outputs of the long convolutions; gated products
+are made again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+
+from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
+from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum
+
+__all__ = ["MixerWeights", "fused_mixer"]
+
+_BLOCK = 1024
+
+
+class MixerWeights(NamedTuple):
+    """Parameters of one mixer, G = order + 1 groups of d_model channels: x^N to x^1, then v."""
+
+    in_weight: torch.Tensor
+    """(G * d_model, d_model)"""
+
+    in_bias: torch.Tensor
+    """(G * d_model,)"""
+
+    short_weight: torch.Tensor
+    """(G * d_model, 1, taps)"""
+
+    short_bias: torch.Tensor
+    """(G * d_model,)"""
+
+    out_weight: torch.Tensor
+    """(d_model, d_model)"""
+
+    out_bias: torch.Tensor
+    """(d_model,)"""
+
+
+def fused_mixer(
+    u: torch.Tensor,
+    weights: MixerWeights,
+    kernels: torch.Tensor,
+    skips: torch.Tensor,
+    *,
+    leading_conv: bool,
+    padding: torch.Tensor | None = None,
+    spectra: tuple[Spectrum, ...] | None = None,
+) -> torch.Tensor:
+    """Mix positions: projections, short convolutions, gates, long convolutions, output projection.
+
+    Linear layers run in the dtype of `u`, everything between them accumulates in float32. Differentiable once in `u`,
+    the weights, kernels and skips. Deterministic.
+
+    Args:
+        u: (batch, length, d_model), bfloat16 or float16 (float32 works too).
+        weights: the parameters, any floating dtype.
+        kernels: (filters, d_model, length), float32.
+        skips: (filters, d_model).
+        leading_conv: whether the recurrence starts with a convolution (the Hyena paper's form).
+        padding: (batch, length), true where a row has ended, or None.
+        spectra: of the kernels, where they are known.
+
+    Returns:
+        (batch, length, d_model), in the dtype of `u`.
+    """
+    y: torch.Tensor = _FusedMixer.apply(u, *weights, kernels, skips, leading_conv, padding, spectra)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Groups:
+    """Projected groups and their short filters, by group."""
+
+    def __init__(self, projected: torch.Tensor, weights: MixerWeights, width: int) -> None:
+        self.projected, self.width = projected, width
+        self.taps = weights.short_weight.flatten(1).contiguous()
+        self.bias = weights.short_bias.contiguous()
+        self.count = projected.shape[1] // width
+
+    def __getitem__(self, group: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        part = slice(group * self.width, (group + 1) * self.width)
+        return self.projected[:, part], self.taps[part], self.bias[part]
+
+    def gate(self, group: int, other: torch.Tensor | int | None) -> torch.Tensor:
+        """short(group) times a tensor, another group's short convolution, or nothing."""
+        a, taps_a, bias_a = self[group]
+        b, taps_b, bias_b, kind = self._other(group, other)
+        batch, channels, length = a.shape
+        y = a.new_empty((batch, channels, length))
+        block = min(_BLOCK, triton.next_power_of_2(length))
+        gate_forward[(batch * channels * triton.cdiv(length, block),)](
+            a, b, taps_a, bias_a, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
+            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
+        )  # fmt: skip
+        return y
+
+    def gate_gradients(
+        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
+    ) -> torch.Tensor | None:
+        """Gradients of `gate` into `sums`; that of `other` is returned where it is a tensor."""
+        a, taps_a, bias_a = self[group]
+        b, taps_b, bias_b, kind = self._other(group, other)
+        batch, channels, length = a.shape
+        block = min(_BLOCK, triton.next_power_of_2(length))
+        blocks = triton.cdiv(length, block)
+        partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 1), dtype=torch.float32)
+        d_a = sums.projected[:, group * channels : (group + 1) * channels]
+        d_b = sums.projected[:, other * channels : (other + 1) * channels] if isinstance(other, int) else None
+        if d_b is None:
+            d_b = torch.empty_like(grad)
+        gate_backward[(batch * channels * blocks,)](
+            a, b, grad, taps_a, bias_a, taps_b, bias_b, d_a, d_b, partials[0], partials[1], channels, length,
+            *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0),
+            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
+        )  # fmt: skip
+        sums.add(group, partials[0])
+        if isinstance(other, int):
+            sums.add(other, partials[1])
+        return d_b if isinstance(other, torch.Tensor) else None
+
+    def _other(
+        self, group: int, other: torch.Tensor | int | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, str]:
+        if isinstance(other, torch.Tensor):
+            return other, self.taps, self.bias, "values"
+        return (*self[group], "none") if other is None else (*self[other], "projection")
+
+
+class _Sums:
+    """Gradients of projections and short filters, filled group by group."""
+
+    def __init__(self, groups: _Groups) -> None:
+        self.projected = torch.empty_like(groups.projected)
+        self.taps = torch.empty_like(groups.taps, dtype=torch.float32)
+        self.bias = torch.empty_like(groups.bias, dtype=torch.float32)
+
+    def add(self, group: int, partial: torch.Tensor) -> None:
+        channels = partial.shape[1]
+        total = partial.sum(0)
+        self.taps[group * channels : (group + 1) * channels] = total[:, :-1]
+        self.bias[group * channels : (group + 1) * channels] = total[:, -1]
+
+
+class _FusedMixer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
+        weights, (kernels, skips, leading_conv, padding, spectra) = MixerWeights(*rest[:6]), rest[6:]
+        if spectra is None:
+            spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
+        batch, _, width = u.shape
+        dtype = u.dtype
+        projected = torch.baddbmm(
+            weights.in_bias.to(dtype)[:, None], weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2)
+        )
+        groups = _Groups(projected, weights, width)
+        z = _start(groups, leading_conv)
+        convolved = []
+        for index, spectrum in enumerate(spectra):
+            if padding is not None:
+                z.masked_fill_(padding[:, None], 0)
+            convolved.append(convolve(z, spectrum, skips[index]))
+            z = groups.gate(_gate(groups, index, leading_conv), convolved[-1])
+        ctx.save_for_backward(u, *weights, skips, projected, padding, *convolved, *_flat(spectra))
+        ctx.leading_conv = leading_conv
+        ctx.kernel_dtype = kernels.dtype
+        return _project_out(z, weights)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        u, *rest = ctx.saved_tensors
+        weights, (skips, projected, padding, *tail) = MixerWeights(*rest[:6]), rest[6:]
+        filters, leading_conv = len(skips), ctx.leading_conv
+        convolved, flat = tail[:filters], tail[filters:]
+        groups = _Groups(projected, weights, u.shape[-1])
+        sums = _Sums(groups)
+        dtype, grad = u.dtype, grad.to(u.dtype)
+        z = groups.gate(_gate(groups, filters - 1, leading_conv), convolved[-1])
+        d_out_weight = torch.bmm(grad.transpose(1, 2), z.transpose(1, 2)).sum(0, dtype=torch.float32)
+        d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
+        d_kernels, d_skips = [], []
+        for index in reversed(range(filters)):
+            d_convolved = groups.gate_gradients(_gate(groups, index, leading_conv), convolved[index], d_z, sums)
+            assert d_convolved is not None
+            before = _gate(groups, index - 1, leading_conv)
+            z = groups.gate(before, convolved[index - 1]) if index else _start(groups, leading_conv)
+            if padding is not None:
+                z.masked_fill_(padding[:, None], 0)
+            spectrum = Spectrum(flat[2 * index], flat[2 * index + 1], u.shape[1])
+            d_z, d_kernel, d_skip = convolve_backward(d_convolved, z, spectrum, skips[index])
+            if padding is not None:
+                d_z.masked_fill_(padding[:, None], 0)
+            d_kernels.insert(0, d_kernel)
+            d_skips.insert(0, d_skip)
+        groups.gate_gradients(groups.count - 1, None if leading_conv else groups.count - 2, d_z, sums)
+        d_projected = sums.projected
+        d_in_weight = torch.bmm(d_projected, u).sum(0, dtype=torch.float32)
+        d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight.to(dtype))
+        gradients = MixerWeights(
+            d_in_weight,
+            d_projected.sum((0, 2), dtype=torch.float32),
+            sums.taps[:, None],
+            sums.bias,
+            d_out_weight,
+            grad.sum((0, 1), dtype=torch.float32),
+        )
+        typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
+        d_skips_typed = torch.stack(d_skips).to(skips.dtype)
+        return d_u, *typed, torch.stack(d_kernels).to(ctx.kernel_dtype), d_skips_typed, None, None, None
+
+
+def _start(groups: _Groups, leading_conv: bool) -> torch.Tensor:
+    """v, or v times x^1."""
+    return groups.gate(groups.count - 1, None if leading_conv else groups.count - 2)
+
+
+def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
+    """The group that gates the output of convolution `index`."""
+    return groups.count - (2 if leading_conv else 3) - index
+
+
+def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
+    weight = weights.out_weight.to(z.dtype).t().expand(len(z), -1, -1)
+    return torch.baddbmm(weights.out_bias.to(z.dtype), z.transpose(1, 2), weight)
+
+
+def _flat(spectra: tuple[Spectrum, ...]) -> list[torch.Tensor]:
+    return [part for spectrum in spectra for part in (spectrum.values, spectrum.bound)]

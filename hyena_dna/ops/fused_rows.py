@@ -1,0 +1,230 @@
+"""Residual and layer norm, MLP, and head with cross-entropy, through fused kernels with their own backward passes.
+
+The definitions that they are tested against are the PyTorch forms in `hyena_dna.model.block`, `hyena_dna.model.mlp` and
+`hyena_dna.ops.losses`. Sums over rows are made per program and added in one order, so results are deterministic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+
+from hyena_dna.ops import row_kernels as kernels
+
+__all__ = ["fused_add_norm", "fused_head_loss", "fused_mlp"]
+
+_ELEMENTS = 4096
+_PROGRAMS = 528
+_MLP_ROWS = 131_072
+_HEAD_ROWS = 64
+_Gradients = tuple[torch.Tensor | None, ...]
+
+
+def fused_add_norm(
+    branch: torch.Tensor,
+    residual: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    eps: float,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add a branch to a float32 residual stream, and normalise the sum.
+
+    Args:
+        branch: (batch, length, d_model), any floating dtype.
+        residual: (batch, length, d_model), float32, or None to start a stream.
+        weight: (d_model,), gain of the norm, float32; likewise bias.
+        bias: (d_model,).
+        eps: added to the variance.
+        dtype: of the normalised output.
+
+    Returns:
+        The normalised sum in `dtype`, and the sum itself in float32.
+    """
+    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, weight, bias, eps, dtype)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _tiles(width: int, rows: int) -> tuple[int, int, int, int]:
+    """Padded width, rows per block, blocks per program, programs."""
+    padded = triton.next_power_of_2(width)
+    per_block = max(1, _ELEMENTS // padded)
+    blocks = triton.cdiv(rows, per_block)
+    per_program = triton.cdiv(blocks, _PROGRAMS)
+    return padded, per_block, per_program, triton.cdiv(blocks, per_program)
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        branch: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        branch = branch.contiguous()
+        width = branch.shape[-1]
+        rows = branch.numel() // width
+        stream = torch.empty_like(branch, dtype=torch.float32)
+        normed = torch.empty_like(branch, dtype=dtype)
+        mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=branch.device)
+        padded, per_block, _, _ = _tiles(width, rows)
+        kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
+            branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
+            HAS_RESIDUAL=residual is not None, ROWS=per_block, WIDTH=padded,
+        )  # fmt: skip
+        ctx.save_for_backward(stream, mean, rstd, weight)
+        ctx.set_materialize_grads(False)
+        ctx.branch_dtype, ctx.has_residual = branch.dtype, residual is not None
+        return normed, stream
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_normed: torch.Tensor, d_stream: torch.Tensor | None) -> _Gradients:
+        stream, mean, rstd, weight = ctx.saved_tensors
+        width = stream.shape[-1]
+        rows = stream.numel() // width
+        padded, per_block, per_program, programs = _tiles(width, rows)
+        d_branch = torch.empty_like(stream, dtype=ctx.branch_dtype)
+        d_residual = torch.empty_like(stream) if ctx.has_residual else None
+        partial = stream.new_empty((programs, 2, width))
+        kernels.add_norm_backward[(programs,)](
+            d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), stream, mean, rstd, weight,
+            d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
+            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_stages=1,
+        )  # fmt: skip
+        d_weight, d_bias = partial.sum(0)
+        return d_branch, d_residual, d_weight, d_bias, None, None
+
+
+def fused_mlp(
+    x: torch.Tensor, weight1: torch.Tensor, bias1: torch.Tensor, weight2: torch.Tensor, bias2: torch.Tensor
+) -> torch.Tensor:
+    """fc2(gelu(fc1(x))), tanh form, in the dtype of `x`; the wide middle is made again in the backward pass.
+
+    Args:
+        x: (batch, length, d_model), bfloat16 or float16 on a GPU.
+        weight1: (d_inner, d_model); likewise bias1 (d_inner,), weight2 (d_model, d_inner), bias2 (d_model,).
+
+    Returns:
+        (batch, length, d_model).
+    """
+    y: torch.Tensor = _Mlp.apply(x, weight1, bias1, weight2, bias2)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight1: torch.Tensor,
+        bias1: torch.Tensor,
+        weight2: torch.Tensor,
+        bias2: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight1, bias1, weight2, bias2)
+        w1, b1, w2, b2 = (value.to(x.dtype) for value in (weight1, bias1, weight2, bias2))
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for rows, out in zip(x.flatten(0, 1).split(_MLP_ROWS), y.flatten(0, 1).split(_MLP_ROWS), strict=True):
+            torch.addmm(b2, torch._addmm_activation(b1, rows, w1.t(), use_gelu=True), w2.t(), out=out)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
+        x, *parameters = ctx.saved_tensors
+        w1, b1, w2, _ = (value.to(x.dtype) for value in parameters)
+        d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
+        chunks = (tensor.flatten(0, 1).split(_MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
+        width = len(b1)
+        for rows, g, out in zip(*chunks, strict=True):
+            inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
+            per_block, columns = 64, min(64, triton.next_power_of_2(width))
+            partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
+            kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
+                inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns
+            )
+            torch.mm(d_inner, w1, out=out)
+            sums[0] += d_inner.t() @ rows
+            sums[1] += partial.sum(0)
+            sums[2] += g.t() @ inner
+            sums[3] += g.sum(0, dtype=torch.float32)
+        return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True))
+
+
+def fused_head_loss(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, loss_weight: torch.Tensor, vocab: int
+) -> torch.Tensor:
+    """Weighted sum of next-token losses in nats (float64 scalar), without logits in memory.
+
+    Args:
+        hidden: (batch, length, d_model).
+        weight: (padded vocab, d_model), float32; rows from `vocab` on take no part and get no gradient.
+        targets: (batch, length), uint8 or any integer dtype.
+        loss_weight: (batch, length), float32.
+        vocab: number of real tokens, at most 16.
+    """
+    total: torch.Tensor = _HeadLoss.apply(hidden, weight, targets, loss_weight, vocab)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        loss_weight: torch.Tensor,
+        vocab: int,
+    ) -> torch.Tensor:
+        hidden, targets, loss_weight = hidden.contiguous(), targets.contiguous(), loss_weight.float().contiguous()
+        ctx.save_for_backward(hidden, weight, targets, loss_weight)
+        ctx.vocab = vocab
+        rows, per_program, programs = _head_tiles(hidden)
+        partial = torch.empty(programs, dtype=torch.float64, device=hidden.device)
+        kernels.head_loss_forward[(programs,)](
+            hidden, _padded_head(weight, vocab), targets, loss_weight, partial, rows, hidden.shape[-1], per_program,
+            **_head_launch(hidden, vocab),
+        )  # fmt: skip
+        return partial.sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
+        hidden, weight, targets, loss_weight = ctx.saved_tensors
+        rows, per_program, programs = _head_tiles(hidden)
+        d_hidden = torch.empty_like(hidden)
+        partial = torch.empty((programs, 16, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
+        kernels.head_loss_backward[(programs,)](
+            hidden, _padded_head(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
+            hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab),
+        )  # fmt: skip
+        d_weight = torch.zeros_like(weight)
+        d_weight[: ctx.vocab] = partial.sum(0)[: ctx.vocab]
+        return d_hidden, d_weight, None, None, None
+
+
+def _head_tiles(hidden: torch.Tensor) -> tuple[int, int, int]:
+    rows = hidden.numel() // hidden.shape[-1]
+    blocks = triton.cdiv(rows, _HEAD_ROWS)
+    per_program = triton.cdiv(blocks, _PROGRAMS)
+    return rows, per_program, triton.cdiv(blocks, per_program)
+
+
+def _head_launch(hidden: torch.Tensor, vocab: int) -> dict[str, int]:
+    width = max(16, triton.next_power_of_2(hidden.shape[-1]))
+    return {"VOCAB": vocab, "PADDED": 16, "ROWS": _HEAD_ROWS, "WIDTH": width, "num_stages": 1}
+
+
+def _padded_head(weight: torch.Tensor, vocab: int) -> torch.Tensor:
+    head = weight.new_zeros((16, weight.shape[1]), dtype=torch.float32)
+    head[:vocab] = weight[:vocab]
+    return head

@@ -1,0 +1,323 @@
+"""The long convolution on tensor cores: precision `fast`, on a GPU, through Triton.
+
+Sequences of up to 4,096 points are convolved in one kernel that reads its input and writes its output once. Longer ones
+take three: along columns, along rows (with the product of spectra in the middle), along columns; complex float16
+intermediates are what memory sees in between. See `hyena_dna.ops.long_conv.monarch_kernels` for the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from hyena_dna.ops.long_conv import monarch_kernels as kernels
+from hyena_dna.ops.long_conv.dispatch import MONARCH_LENGTH
+
+__all__ = ["MonarchPlan", "Spectrum", "monarch_long_conv", "monarch_plan", "monarch_spectrum"]
+
+_TILE = 4096
+_Gradients = tuple[torch.Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class MonarchPlan:
+    """How a transform of `size` points is split, and its tables on one device.
+
+    Attributes:
+        size: points M, a power of two.
+        n1: rows of the outer split; 1 where one kernel does it all.
+        r1: first radix of a row.
+        r2: second radix of a row.
+        tile: rows that one program transforms.
+        columns: columns that one program of the outer passes transforms.
+        split: whether the columns' transform is split once more, into radix 16 twice.
+        f1: (2, r1, r1) Fourier matrix; likewise f2 (2, r2, r2), and outer_f of the columns.
+        twiddle: (2, r1, r2) of a row; likewise inner of a split column, and outer (2, n1, r1 * r2).
+        ramp: (2, size) where n1 is 1, else ramp_rows (2, n1) and ramp_columns (2, r1 * r2), whose product it is.
+    """
+
+    size: int
+    n1: int
+    r1: int
+    r2: int
+    tile: int
+    columns: int
+    split: bool
+    f1: torch.Tensor
+    f2: torch.Tensor
+    outer_f: torch.Tensor
+    twiddle: torch.Tensor
+    inner: torch.Tensor
+    outer: torch.Tensor
+    ramp: torch.Tensor
+    ramp_rows: torch.Tensor
+    ramp_columns: torch.Tensor
+
+    @property
+    def n2(self) -> int:
+        """Points of a row."""
+        return self.r1 * self.r2
+
+    @property
+    def outer_radix(self) -> int:
+        """Size of the Fourier matrix of the columns."""
+        return 16 if self.split else self.n1
+
+    @property
+    def outer_launch(self) -> dict[str, Any]:
+        """Constants of the kernels that work along columns."""
+        return {
+            "R": self.outer_radix, "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
+            "num_warps": 8 if self.n1 * self.columns > _TILE else 4, "num_stages": 1,
+        }  # fmt: skip
+
+    @property
+    def row_launch(self) -> dict[str, Any]:
+        """Constants of the kernels that work along rows."""
+        return {"R1": self.r1, "R2": self.r2, "T": self.tile, "num_stages": 1}
+
+
+@lru_cache(maxsize=64)
+def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
+    """The plan for sequences of `length` positions, with tables on `device`.
+
+    Raises:
+        ValueError: `length` is above `MONARCH_LENGTH`.
+    """
+    if not 1 <= length <= MONARCH_LENGTH:
+        raise ValueError(f"the Monarch convolution takes 1 to {MONARCH_LENGTH:,} positions, not {length:,}")
+    size = max(256, 1 << (length - 1).bit_length())
+    n1 = 1 if size <= _TILE else max(16, size // _TILE)
+    n2 = size // n1
+    r1 = 1 << ((n2.bit_length() - 1) // 2)
+    r2 = n2 // r1
+    split = n1 == 256
+    radix = 16 if split else n1
+
+    def roots(rows: int, columns: int, period: int, norm: float = 1.0) -> torch.Tensor:
+        # Exponents are reduced in integers: a rounded angle of a million periods would be no angle at all.
+        exponent = torch.outer(torch.arange(rows), torch.arange(columns)) % period
+        angle = exponent.double() * (-2 * math.pi / period)
+        return torch.stack([angle.cos(), angle.sin()]).mul_(norm).to(device, torch.float16)
+
+    def ramp(positions: torch.Tensor) -> torch.Tensor:
+        angle = positions.double() * (math.pi / (2 * size))
+        return torch.stack([angle.cos(), angle.sin()]).to(device, torch.float32)
+
+    def fourier(radix: int) -> torch.Tensor:
+        return roots(radix, radix, radix, radix**-0.5)
+
+    return MonarchPlan(
+        size=size,
+        n1=n1,
+        r1=r1,
+        r2=r2,
+        tile=min(_TILE // n2, n1) if n1 > 1 else _TILE // n2,
+        columns=min(n2, 32 if split else _TILE // n1),
+        split=split,
+        f1=fourier(r1),
+        f2=fourier(r2),
+        outer_f=fourier(radix),
+        twiddle=roots(r1, r2, n2),
+        inner=roots(radix, radix, n1 if split else 1),
+        outer=roots(n1, n2, size),
+        ramp=ramp(torch.arange(size if n1 == 1 else 1)),
+        ramp_rows=ramp(torch.arange(n1) * n2),
+        ramp_columns=ramp(torch.arange(n2)),
+    )
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Kernels in the frequency domain, as `monarch_long_conv` takes them.
+
+    Attributes:
+        values: (channels, 2, size) float16, spectra divided by `bound`, in the kernels' own order.
+        bound: (channels,) float32, sum of the magnitudes of every kernel, which no value of its spectrum exceeds.
+        length: positions of the kernels.
+    """
+
+    values: torch.Tensor
+    bound: torch.Tensor
+    length: int
+
+
+def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
+    """Transform kernels (channels, length), float32, once for any number of convolutions. Not differentiable."""
+    channels, length = kernel.shape
+    plan = monarch_plan(length, kernel.device)
+    kernel = kernel.detach().contiguous()
+    bound = torch.linalg.vector_norm(kernel, ord=1, dim=-1, dtype=torch.float32)
+    bound = torch.where(bound > 0, bound, 1.0)
+    scale = _inverse_peak(kernel)
+    values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
+    root = math.sqrt(plan.size)
+    if plan.n1 == 1:
+        kernels.tile_spectrum[(-(-channels // plan.tile),)](
+            kernel, scale, bound, values, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
+            **plan.row_launch,
+        )  # fmt: skip
+    else:
+        _columns_forward(plan, kernel[None], scale, values)
+        kernels.rows_spectrum[(channels * (plan.n1 // plan.tile),)](
+            values, scale, bound, plan.f1, plan.f2, plan.twiddle, root, **plan.row_launch, N1=plan.n1
+        )
+    return Spectrum(values, bound, length)
+
+
+def monarch_long_conv(
+    u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None, spectrum: Spectrum | None = None
+) -> torch.Tensor:
+    """Causal convolution of every channel with a kernel as long as the sequence, relative L2 error about 1e-3.
+
+    float16 operands, float32 accumulation. Rounding noise is spread over the whole sequence, so that causality holds to
+    the precision only. Differentiable once. Deterministic.
+
+    Args:
+        u: (batch, channels, length), the last dimension contiguous; float32, bfloat16 or float16.
+        kernel: (channels, length), float32.
+        skip: (channels,), or None for no direct term.
+        spectrum: of `kernel`, where it is known.
+
+    Returns:
+        (batch, channels, length), in the dtype of `u`.
+    """
+    y: torch.Tensor = _MonarchConv.apply(u, kernel, skip, spectrum)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _MonarchConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, spectrum: Spectrum | None
+    ) -> torch.Tensor:
+        if u.stride(-1) != 1:
+            u = u.contiguous()
+        spectrum = monarch_spectrum(kernel) if spectrum is None else spectrum
+        ctx.save_for_backward(u, spectrum.values, spectrum.bound, skip)
+        ctx.kernel_dtype = kernel.dtype
+        return convolve(u, spectrum, skip)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
+        u, values, bound, skip = ctx.saved_tensors
+        d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound, u.shape[-1]), skip)
+        return d_u, d_kernel.to(ctx.kernel_dtype), None if skip is None else d_skip.to(skip.dtype), None
+
+
+def convolve(
+    u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None, *, correlate: bool = False
+) -> torch.Tensor:
+    """`monarch_long_conv` outside autograd; `correlate` runs time backwards, which is its gradient in `u`."""
+    batch, channels, length = u.shape
+    plan = monarch_plan(length, u.device)
+    y = torch.empty_like(u, memory_format=torch.contiguous_format)
+    sign = -1 if correlate else 1
+    if plan.n1 == 1:
+        kernels.tile_forward[(channels * -(-batch // plan.tile),)](
+            u, spectrum.values, spectrum.bound, skip, y, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels,
+            length, u.stride(0), u.stride(1), **plan.row_launch, SKIP=skip is not None, SIGN=sign,
+        )  # fmt: skip
+        return y
+    work, scale = _first_pass(plan, u)
+    _second_pass(plan, work, spectrum, batch, sign)
+    _columns_inverse(plan, work, spectrum.bound / scale, skip, u, y)
+    return y
+
+
+def convolve_backward(
+    grad: torch.Tensor, u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Gradients of `convolve`: of the input in its dtype, of kernel and skip term in float32."""
+    batch, channels, length = u.shape
+    plan = monarch_plan(length, u.device)
+    if grad.stride(-1) != 1:
+        grad = grad.contiguous()
+    d_kernel = u.new_empty((channels, length), dtype=torch.float32)
+    root = math.sqrt(plan.size)
+    if plan.n1 == 1:
+        tiles = -(-batch // plan.tile)
+        # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
+        per_split = -(-tiles // max(1, min(tiles, 2048 // channels)))
+        splits = -(-tiles // per_split)
+        d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
+        d_skips = u.new_empty((splits, channels), dtype=torch.float32) if skip is not None else None
+        kernels.tile_d_kernel[(channels * splits,)](
+            grad, u, d_spectrum, d_skips, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels, length,
+            grad.stride(0), grad.stride(1), u.stride(0), u.stride(1), per_split,
+            **plan.row_launch, SKIP=skip is not None, num_warps=8,
+        )  # fmt: skip
+        kernels.tile_inverse[(-(-channels // plan.tile),)](
+            d_spectrum.sum(0), d_kernel, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
+            **plan.row_launch, num_warps=8,
+        )  # fmt: skip
+        d_skip = None if d_skips is None else d_skips.sum(0)
+        return convolve(grad, spectrum, skip, correlate=True), d_kernel, d_skip
+    work, u_scale = _first_pass(plan, u)
+    d_work, g_scale = _first_pass(plan, grad)
+    # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
+    products = 1 / (u_scale * g_scale)
+    largest = products.amax(0)
+    head_room = batch * plan.size**0.25
+    d_spectrum = u.new_empty((channels, 2, plan.size), dtype=torch.float16)
+    kernels.rows_d_kernel[(channels * (plan.n1 // plan.tile),)](
+        d_work, work, products / (largest * head_room), d_spectrum, plan.f1, plan.f2, plan.twiddle, plan.outer,
+        batch, channels, **plan.row_launch, N1=plan.n1, num_warps=8,
+    )  # fmt: skip
+    del work
+    _second_pass(plan, d_work, spectrum, batch, -1)
+    d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
+    _columns_inverse(plan, d_work, spectrum.bound / g_scale, skip, grad, d_u)
+    _columns_inverse(plan, d_spectrum, largest * (head_room * root), None, d_kernel[None], d_kernel[None])
+    d_skip = None if skip is None else torch.linalg.vecdot(grad, u).sum(0, dtype=torch.float32)
+    return d_u, d_kernel, d_skip
+
+
+def _first_pass(plan: MonarchPlan, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences after the pass along columns, and what they were multiplied by (batch, channels)."""
+    scale = _inverse_peak(x)
+    work = x.new_empty((x.shape[0] * x.shape[1], 2, plan.size), dtype=torch.float16)
+    _columns_forward(plan, x, scale, work)
+    return work, scale
+
+
+def _second_pass(plan: MonarchPlan, work: torch.Tensor, spectrum: Spectrum, batch: int, sign: int) -> None:
+    channels = len(spectrum.bound)
+    kernels.rows_forward[(channels * (plan.n1 // plan.tile),)](
+        work, spectrum.values, plan.f1, plan.f2, plan.twiddle, plan.outer, batch, channels,
+        **plan.row_launch, N1=plan.n1, SIGN=sign,
+    )  # fmt: skip
+
+
+def _inverse_peak(x: torch.Tensor) -> torch.Tensor:
+    """1 / largest magnitude of every sequence, float32; 1 for a sequence of zeros."""
+    peak = torch.linalg.vector_norm(x, ord=math.inf, dim=-1).float()
+    return torch.where(peak > 0, peak, 1.0).reciprocal_()
+
+
+def _columns_forward(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+    batch, channels, length = x.shape
+    kernels.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
+        x, scale, out, plan.outer_f, plan.inner, plan.outer, plan.ramp_rows, plan.ramp_columns, channels, length,
+        x.stride(0), x.stride(1), **plan.outer_launch,
+    )  # fmt: skip
+
+
+def _columns_inverse(
+    plan: MonarchPlan,
+    work: torch.Tensor,
+    scale: torch.Tensor,
+    skip: torch.Tensor | None,
+    direct: torch.Tensor,
+    y: torch.Tensor,
+) -> None:
+    batch, channels, length = y.shape
+    kernels.columns_inverse[(batch * channels * (plan.n2 // plan.columns),)](
+        work, scale.contiguous(), skip, direct, y, plan.outer_f, plan.inner, plan.ramp_rows, plan.ramp_columns,
+        channels, length, direct.stride(0), direct.stride(1), **plan.outer_launch, SKIP=skip is not None,
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Triton kernels over rows of channels: residual and layer norm, GELU's gradient, head with cross-entropy."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["add_norm_backward", "add_norm_forward", "gelu_backward", "head_loss_backward", "head_loss_forward"]
+
+
+@triton.jit
+def add_norm_forward(
+    branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
+    HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """stream = branch + residual (float32); normed = layer norm of it."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, WIDTH)
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    x = tl.load(branch + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_RESIDUAL:
+        x += tl.load(residual + at, mask=inside, other=0.0)
+    tl.store(stream + at, x, mask=inside)
+    middle = tl.sum(x, axis=1) / width
+    centred = tl.where(inside, x - middle[:, None], 0.0)
+    scale = tl.rsqrt(tl.sum(centred * centred, axis=1) / width + eps)
+    gain = tl.load(weight + column, mask=column < width, other=0.0)
+    offset = tl.load(bias + column, mask=column < width, other=0.0)
+    y = centred * scale[:, None] * gain[None, :] + offset[None, :]
+    tl.store(normed + at, y.to(normed.dtype.element_ty), mask=inside)
+    tl.store(mean + row, middle, mask=row < rows)
+    tl.store(rstd + row, scale, mask=row < rows)
+
+
+@triton.jit
+def add_norm_backward(
+    d_normed, d_stream, stream, mean, rstd, weight, d_branch, d_residual, partial, rows, width, per_program,
+    HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, in a fixed order of rows."""
+    column = tl.arange(0, WIDTH)
+    gain = tl.load(weight + column, mask=column < width, other=0.0)
+    d_gain = tl.zeros((WIDTH,), dtype=tl.float32)
+    d_offset = tl.zeros((WIDTH,), dtype=tl.float32)
+    for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
+        row = block * ROWS + tl.arange(0, ROWS)
+        inside = (row < rows)[:, None] & (column < width)[None, :]
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        g = tl.load(d_normed + at, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(stream + at, mask=inside, other=0.0)
+        middle = tl.load(mean + row, mask=row < rows, other=0.0)
+        scale = tl.load(rstd + row, mask=row < rows, other=0.0)
+        unit = tl.where(inside, (x - middle[:, None]) * scale[:, None], 0.0)
+        d_gain += tl.sum(g * unit, axis=0)
+        d_offset += tl.sum(g, axis=0)
+        g *= gain[None, :]
+        along = tl.sum(g * unit, axis=1) / width
+        level = tl.sum(g, axis=1) / width
+        d_x = (g - level[:, None] - unit * along[:, None]) * scale[:, None]
+        if HAS_STREAM:
+            d_x += tl.load(d_stream + at, mask=inside, other=0.0)
+        tl.store(d_branch + at, d_x.to(d_branch.dtype.element_ty), mask=inside)
+        if HAS_RESIDUAL:
+            tl.store(d_residual + at, d_x, mask=inside)
+    base = partial + tl.program_id(0) * (2 * width)
+    tl.store(base + column, d_gain, mask=column < width)
+    tl.store(base + width + column, d_offset, mask=column < width)
+
+
+@triton.jit
+def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """In place: `inner` becomes gelu(inner), `grad` its gradient; `partial` (row blocks, width) sums that over rows."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    x = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    # gelu(x) = x sigmoid(2 s), s = sqrt(2 / pi) (x + 0.044715 x^3): the tanh form, written with one exponential.
+    gate = tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
+    g *= gate + x * gate * (1.0 - gate) * slope
+    tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
+    tl.store(grad + at, g.to(grad.dtype.element_ty), mask=inside)
+    tl.store(partial + tl.program_id(0) * width + column, tl.sum(g, axis=0), mask=column < width)
+
+
+@triton.jit
+def _log_softmax(x, head, VOCAB: tl.constexpr, PADDED: tl.constexpr):
+    logits = tl.dot(x, tl.trans(head), input_precision="tf32x3")
+    token = tl.arange(0, PADDED)
+    logits = tl.where((token < VOCAB)[None, :], logits, float("-inf"))
+    peak = tl.max(logits, axis=1)
+    total = peak + tl.log(tl.sum(tl.exp(logits - peak[:, None]), axis=1))
+    return logits - total[:, None]
+
+
+@triton.jit
+def _head_tile(
+    hidden, head, targets, share, block, rows, width, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """States, head, one-hot targets and weights of a block of tokens."""
+    row = block * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, WIDTH)
+    token = tl.arange(0, PADDED)
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    x = tl.load(hidden + at, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(head + token[:, None] * width + column[None, :], mask=(column < width)[None, :], other=0.0)
+    target = tl.load(targets + row, mask=row < rows, other=0).to(tl.int32)
+    part = tl.load(share + row, mask=row < rows, other=0.0)
+    return at, inside, x, w, token[None, :] == target[:, None], part
+
+
+@triton.jit
+def head_loss_forward(
+    hidden, head, targets, share, partial, rows, width, per_program,
+    VOCAB: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Sums of weighted negative log-likelihoods, nats, one float64 per program."""
+    total = tl.zeros((ROWS,), dtype=tl.float64)
+    for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
+        _, _, x, w, hot, part = _head_tile(hidden, head, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
+        log_p = _log_softmax(x, w, VOCAB, PADDED)
+        total -= (tl.sum(tl.where(hot, log_p, 0.0), axis=1) * part).to(tl.float64)
+    tl.store(partial + tl.program_id(0), tl.sum(total, axis=0))
+
+
+@triton.jit
+def head_loss_backward(
+    hidden, head, targets, share, factor, d_hidden, partial, rows, width, per_program,
+    VOCAB: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Gradients of `factor` times the sum; `partial` (programs, PADDED, width) of the head."""
+    scale = tl.load(factor).to(tl.float32)
+    d_head = tl.zeros((PADDED, WIDTH), dtype=tl.float32)
+    for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
+        at, inside, x, w, hot, part = _head_tile(hidden, head, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
+        p = tl.exp(_log_softmax(x, w, VOCAB, PADDED))
+        d_logits = tl.where(hot, p - 1.0, p) * (part * scale)[:, None]
+        d_x = tl.dot(d_logits, w, input_precision="tf32x3")
+        tl.store(d_hidden + at, d_x.to(d_hidden.dtype.element_ty), mask=inside)
+        d_head += tl.dot(tl.trans(d_logits), x, input_precision="tf32x3")
+    token = tl.arange(0, PADDED)
+    column = tl.arange(0, WIDTH)
+    base = partial + tl.program_id(0) * (PADDED * width)
+    tl.store(base + token[:, None] * width + column[None, :], d_head, mask=(column < width)[None, :])

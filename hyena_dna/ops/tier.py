@@ -1,0 +1,86 @@
+"""Which family of operators runs: fused Triton kernels on a GPU that has tensor cores, PyTorch's own everywhere else.
+
+The choice is made once per device, checked against PyTorch at first use, and can be asked for (`tier_name`), so that a
+log can say what ran. `HYENA_DNA_TIER=torch` in the environment turns the fused kernels off.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from functools import lru_cache
+
+import torch
+
+from hyena_dna.errors import InputError
+
+__all__ = ["is_fused", "tier_name"]
+
+_log = logging.getLogger(__name__)
+_VARIABLE = "HYENA_DNA_TIER"
+# Rounding of float16 operands gives about 1e-3; a wrong kernel gives more than this.
+_TOLERANCE = 3e-3
+
+
+def is_fused(device: torch.device) -> bool:
+    """Whether operators on this device run through the fused kernels.
+
+    Raises:
+        InputError: the environment variable holds something else than auto, torch or triton, or asks for Triton where
+            it cannot run.
+    """
+    if device.type != "cuda":
+        return False
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _decide(index, os.environ.get(_VARIABLE, "auto"))
+
+
+def tier_name(device: torch.device) -> str:
+    """`triton` or `torch`."""
+    return "triton" if is_fused(device) else "torch"
+
+
+@lru_cache(maxsize=16)
+def _decide(index: int, wanted: str) -> bool:
+    if wanted not in ("auto", "torch", "triton"):
+        raise InputError(f"{_VARIABLE} is auto, torch or triton, not {wanted!r}")
+    if wanted == "torch":
+        return False
+    reason = _obstacle(index)
+    if reason is None:
+        return True
+    if wanted == "triton":
+        raise InputError(f"fused kernels cannot be used: {reason}", remedy=f"unset {_VARIABLE}")
+    _log.warning("fused kernels are not used: %s; PyTorch's own operators run in their place", reason)
+    return False
+
+
+def _obstacle(index: int) -> str | None:
+    if torch.cuda.get_device_capability(index) < (8, 0):
+        return "the GPU is older than compute capability 8.0"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    try:
+        error = _self_check(torch.device("cuda", index))
+    except Exception as exception:
+        # Whatever keeps a compiler from working on a user's machine must not keep the model from working.
+        return (
+            f"they fail to run ({type(exception).__name__}: {str(exception).splitlines()[0] if str(exception) else ''})"
+        )
+    return None if error <= _TOLERANCE else f"they compute wrong (relative error {error:.1e})"
+
+
+def _self_check(device: torch.device) -> float:
+    """Largest relative error of fused long convolutions, in one kernel and in three, against float64."""
+    from hyena_dna.ops.long_conv.fft import fft_long_conv
+    from hyena_dna.ops.long_conv.monarch import monarch_long_conv
+
+    generator = torch.Generator(device).manual_seed(0)
+    worst = 0.0
+    for length in (1_000, 5_000):
+        u = torch.randn(2, 2, length, device=device, generator=generator)
+        kernel = torch.randn(2, length, device=device, generator=generator)
+        expected = fft_long_conv(u.double(), kernel.double())
+        worst = max(worst, float((monarch_long_conv(u, kernel) - expected).norm() / expected.norm()))
+    return worst
