@@ -34,13 +34,13 @@ def gc_matched_regions(
 ) -> list[Interval]:
     """Draw regions that match positives one by one in contig, length, strand and GC content.
 
-    Each lies on the contig of its positive, so that a split by contig splits both alike; touches none of `avoid`, of
-    `positives` and of the other drawn ones; and holds at most 5 % N.
+    Each lies on the contig of its positive, so that a split by contig splits both alike; touches none of `avoid` and
+    none of the other drawn ones; and holds at most 5 % N.
 
     Args:
         store: the genome.
         positives: windows, 0-based half-open; what lies outside their contigs does not count.
-        avoid: regions to stay away from, besides the positives.
+        avoid: regions to stay away from: the elements themselves, whose windows may be wider.
         per_positive: regions to draw for each.
         tolerance: largest difference of GC fractions.
         seed: of the draws.
@@ -59,7 +59,7 @@ def gc_matched_regions(
         if not mine:
             continue
         wanted += len(mine) * per_positive
-        near = [interval for interval in (*avoid, *mine) if interval.chrom == chrom]
+        near = [interval for interval in avoid if interval.chrom == chrom]
         start = store.offsets[chrom]
         tokens = np.asarray(store.tokens[start : start + length]) & np.uint8(SOFT_MASK - 1)
         contig = _Contig(tokens, near, np.random.default_rng([seed, index]))

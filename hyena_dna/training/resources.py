@@ -18,7 +18,8 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.engine import Precision
 
-__all__ = ["build_trainer", "device_name", "peak_memory", "quiet_lightning", "resolve"]
+__all__ = ["build_trainer", "device_name", "peak_memory", "quiet_lightning", "resolve",
+           "select_training_precision"]  # fmt: skip
 
 # On a CPU, batches of this many tokens keep activations near the caches and memory in the hundreds of MB.
 _CPU_PASS_TOKENS = 1 << 14
@@ -95,7 +96,7 @@ def resolve(config: PretrainConfig, device: torch.device, world_size: int) -> Pr
     Raises:
         InputError: the precision does not exist on the device.
     """
-    precision = _precision(config.optim.precision, device)
+    precision = select_training_precision(config.optim.precision, device)
     accumulate = config.optim.accumulate
     if accumulate == "auto":
         accumulate = _passes(config, precision, device, world_size)
@@ -110,7 +111,12 @@ def activation_bytes(config: HyenaConfig, precision: Precision, *, recompute: bo
     return block + 8.0 * config.d_model * config.n_layer if recompute else block * config.n_layer
 
 
-def _precision(wanted: str, device: torch.device) -> Precision:
+def select_training_precision(wanted: str, device: torch.device) -> Precision:
+    """What `auto`, `fp32`, `bf16` or `fp16` means in training on a device.
+
+    Raises:
+        InputError: the precision does not exist on the device.
+    """
     match wanted:
         case "auto":
             return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from hyena_dna.errors import InputError
 from hyena_dna.training.checkpoints import RunState
 from hyena_dna.training.config import RESUMABLE, PretrainConfig
 from hyena_dna.training.run_folder import RunFolder
 
-__all__ = ["adopt_resolved", "check_same_config", "check_same_data"]
+__all__ = ["adopt_resolved", "check_same_config", "check_same_data", "check_same_settings"]
 
 # Where these files lie plays no part; what is in them is compared by `check_same_data`.
 _PATHS = frozenset({"data.genomes", "data.bam", "data.folds", "data.exclude"})
@@ -32,12 +34,27 @@ def check_same_config(config: PretrainConfig, saved: PretrainConfig, folder: Run
     Raises:
         InputError: names the first setting that differs, with both values.
     """
+    check_same_settings(config, saved, folder, RESUMABLE | _PATHS)
+
+
+def check_same_settings(config: BaseModel, saved: BaseModel, folder: RunFolder, free: frozenset[str]) -> None:
+    """Refuse to resume with other settings than those that a run began with.
+
+    Args:
+        config: the settings.
+        saved: those that the run began with.
+        folder: of the run.
+        free: names of settings that may differ.
+
+    Raises:
+        InputError: names the first setting that differs, with both values.
+    """
     before, now = dict(_flatten(saved.model_dump(mode="json"))), dict(_flatten(config.model_dump(mode="json")))
-    changed = [key for key in before if before[key] != now[key] and key not in RESUMABLE | _PATHS]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in free]
     if changed:
         key = changed[0]
         raise InputError(
-            f"the run began with {key} = {before[key]}, not {now[key]}",
+            f"the run began with {key} = {before.get(key)}, not {now.get(key)}",
             file=folder.config,
             remedy="resume with the same settings, or begin a new run with another -o",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,16 @@ class RunFolder:
         """The report, one self-contained page."""
         return self.path / "report.html"
 
+    @property
+    def evaluation(self) -> Path:
+        """What a fine-tuned model reaches on held-out examples, with intervals and baselines: `metrics.json`."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What a fine-tuned model says of each held-out example."""
+        return self.path / "predictions.tsv"
+
     def owns(self, entry: Path) -> bool:
         """Whether something in the folder is a run's: a file of the run, a temporary one, or a logger's folder."""
         own = {".lock", *(file.name for file in self.files), *_FOLDERS}
@@ -87,7 +98,8 @@ class RunFolder:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of a run, but for those in subfolders."""
-        return (self.config, self.metrics, self.speed, self.record, self.markov, self.diverged, self.report)
+        return (self.config, self.metrics, self.speed, self.record, self.markov, self.diverged,
+                self.report, self.evaluation, self.predictions)  # fmt: skip
 
     def has_run(self) -> bool:
         """Whether a run has begun here."""
@@ -143,19 +155,16 @@ def _clear(folder: RunFolder) -> None:
         file.unlink(missing_ok=True)
     for subfolder in (folder.checkpoints, folder.model):
         if subfolder.is_dir():
-            for file in subfolder.iterdir():
-                file.unlink()
-            subfolder.rmdir()
+            shutil.rmtree(subfolder)
 
 
 def _sweep(folder: RunFolder) -> None:
     """Delete temporary files that a killed process left; the lock says that nobody is writing them."""
-    for place in (folder.path, folder.checkpoints):
+    inner = [entry for entry in folder.checkpoints.iterdir() if entry.is_dir()]
+    for place in (folder.path, folder.checkpoints, *inner):
         for left in place.glob(".*.tmp.*"):
             if left.is_dir():
-                for file in left.iterdir():
-                    file.unlink()
-                left.rmdir()
+                shutil.rmtree(left)
             else:
                 left.unlink()
 
