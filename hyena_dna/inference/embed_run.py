@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from hyena_dna.errors import InputError
-from hyena_dna.inference.embedding import Embedder, PlannedChunk, RunningChunk, check_finite
+from hyena_dna.inference.embedding import Embedder, RunningChunk, check_finite
 from hyena_dna.inference.inputs import Chunk, Row
 from hyena_dna.output.embedding_parts import write_part
 from hyena_dna.output.parts import Parts
 
-__all__ = ["RunTotals", "embed_chunks"]
+__all__ = ["Engine", "RunTotals", "embed_chunks", "run_chunks"]
 
 _log = logging.getLogger("hyena_dna")
 
@@ -46,8 +46,6 @@ def embed_chunks(
 ) -> RunTotals:
     """Embed chunks into parts; those that are finished already are left alone.
 
-    One thread cuts windows, one writes parts, this one drives the device.
-
     Args:
         embedder: computes.
         chunks: from the first on, in order.
@@ -58,12 +56,6 @@ def embed_chunks(
         InputError: there are no records, a part cannot be written, or the model gives something that is no number.
         RunError: the device has too little memory.
     """
-    progress = _Progress(total_records)
-    chunk_count = records = bases = computed = 0
-
-    def plans() -> Iterator[PlannedChunk | Chunk]:
-        for chunk in chunks:
-            yield chunk if parts.done(chunk.index) else embedder.plan(chunk)
 
     def store(running: RunningChunk) -> None:
         embedding = embedder.finish(running)
@@ -72,8 +64,63 @@ def embed_chunks(
         columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
         write_part(parts, embedding.chunk.index, columns, embedding.counts, embedding.vectors)
 
+    return run_chunks(embedder, store, chunks, parts, total_records=total_records)
+
+
+class Planned(Protocol):
+    """A chunk whose host work is done."""
+
+    @property
+    def chunk(self) -> Chunk:
+        """The records."""
+
+
+Plan = TypeVar("Plan", bound=Planned)
+Running = TypeVar("Running")
+Running_co = TypeVar("Running_co", covariant=True)
+
+
+class Engine(Protocol[Plan, Running_co]):
+    """What computes chunks in steps that can overlap."""
+
+    def plan(self, chunk: Chunk) -> Plan:
+        """Host work before the device starts."""
+
+    def launch(self, plan: Plan) -> Running_co:
+        """Start the device; on a GPU this returns before it is done."""
+
+
+def run_chunks(
+    engine: Engine[Plan, Running],
+    store: Callable[[Running], None],
+    chunks: Iterable[Chunk],
+    parts: Parts,
+    *,
+    total_records: int | None = None,
+) -> RunTotals:
+    """Take chunks through an engine into parts; those that are finished already are left alone.
+
+    One thread cuts windows, one writes parts, this one drives the device.
+
+    Args:
+        engine: computes.
+        store: waits for the device and writes the part of a chunk.
+        chunks: from the first on, in order.
+        parts: the run's folder.
+        total_records: for the time left in messages, where it is known.
+
+    Raises:
+        InputError: there are no records, or as `store` and the engine.
+    """
+    progress = _Progress(total_records)
+    chunk_count = records = bases = computed = 0
+
+    def plans() -> Iterator[Plan | Chunk]:
+        for chunk in chunks:
+            yield chunk if parts.done(chunk.index) else engine.plan(chunk)
+
     source = plans()
-    ahead: deque[Future[PlannedChunk | Chunk | None]] = deque()
+    ahead: deque[Future[Plan | Chunk | None]] = deque()
     behind: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "cut") as cutter, ThreadPoolExecutor(1, "write") as writer:
         try:
@@ -83,7 +130,7 @@ def embed_chunks(
                 chunk = item if isinstance(item, Chunk) else item.chunk
                 size = int(chunk.lengths.sum())
                 if not isinstance(item, Chunk):
-                    behind.append(writer.submit(store, embedder.launch(item)))
+                    behind.append(writer.submit(store, engine.launch(item)))
                     computed += size
                 while len(behind) > _BEHIND:
                     behind.popleft().result()
@@ -97,7 +144,7 @@ def embed_chunks(
             for part in behind:
                 part.cancel()
     if not records:
-        raise InputError("there are no records to embed")
+        raise InputError("there are no records")
     return RunTotals(chunk_count, records, bases, computed)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hyena_dna.datasets.store import TokenStore
 from hyena_dna.errors import InputError
 from hyena_dna.files import fingerprint
+from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.reads import AlignedReads
 from hyena_dna.genome.records import read_records
 from hyena_dna.genome.reference import Reference
@@ -34,6 +35,8 @@ class InputOptions:
     Attributes:
         genome: FASTA of regions, or that a CRAM was made with.
         regions: BED or narrowPeak.
+        places: `CONTIG` or `CONTIG:START-END`, 1-based with both ends, of `genome`.
+        whole_genome: `genome` alone means all of its contigs.
         fasta: FASTA, FASTQ or GenBank, `-` for standard input.
         table: CSV, TSV or Parquet of sequences or of regions.
         bam: aligned reads.
@@ -51,6 +54,8 @@ class InputOptions:
 
     genome: str | None = None
     regions: str | None = None
+    places: tuple[str, ...] = ()
+    whole_genome: bool = False
     fasta: str | None = None
     table: str | None = None
     bam: str | None = None
@@ -74,11 +79,13 @@ class Source:
         chunks: makes them, from the first, in chunks of the given size.
         total: number of records, None where only reading all of them would tell.
         inputs: fingerprint of every file by its path.
+        contigs: length in bp of the contigs that records lie on; None where records are sequences of their own.
     """
 
     chunks: Callable[[ChunkLimits], Iterator[Chunk]]
     total: int | None
     inputs: dict[str, Any]
+    contigs: dict[str, int] | None = None
 
 
 def open_source(options: InputOptions) -> Source:
@@ -88,11 +95,13 @@ def open_source(options: InputOptions) -> Source:
         InputError: not exactly one kind of input, an input that something is missing for, or a file that is not sound.
     """
     consensus = options.bam is not None and options.bam_mode == "consensus"
-    kinds = {"--regions": None if consensus else options.regions, "--fasta": options.fasta, "--csv": options.table,
-             "--bam": options.bam}  # fmt: skip
+    kinds = {"--regions": None if consensus else options.regions, "--region": options.places or None,
+             "--fasta": options.fasta, "--csv": options.table, "--bam": options.bam}  # fmt: skip
     given = [name for name, path in kinds.items() if path is not None]
+    if not given and options.whole_genome and options.genome is not None:
+        given = ["--genome"]
     if len(given) != 1:
-        what = f"{' and '.join(given)} cannot go together" if given else "there is nothing to embed"
+        what = f"{' and '.join(given)} cannot go together" if given else "there are no records to read"
         raise InputError(what, remedy="give one of --regions with --genome, --fasta, --csv, --bam")
     labelled = given[0] in ("--regions", "--csv") or consensus
     if not labelled and (options.label_column or options.split_column or options.require_labels):
@@ -103,9 +112,27 @@ def open_source(options: InputOptions) -> Source:
         return _table(options, options.table)
     if options.bam is not None:
         return _consensus(options, options.bam) if consensus else _reads(options, options.bam)
-    assert options.regions is not None
     with _reference(options) as reference:
-        return _regions(options, reference, _read_regions(options, options.regions, reference), options.regions)
+        if options.regions is not None:
+            return _regions(options, reference, _read_regions(options, options.regions, reference), options.regions)
+        return _regions(options, reference, _places(options.places, reference), None)
+
+
+def _places(places: tuple[str, ...], reference: Reference) -> list[Region]:
+    """Regions that a user named, or all contigs; contigs without bases have nothing to read."""
+    if not places:
+        found = [Region(Interval(name, 0, size, "."), name) for name, size in reference.contigs.items() if size]
+        if not found:
+            raise InputError("the genome has no bases", file=reference.paths[0])
+        return found
+    regions = []
+    for text in places:
+        place = Interval.parse(text, reference.contigs)
+        size = reference.contigs[place.chrom]
+        if place.end > size:
+            raise InputError(f"{text!r} ends beyond {place.chrom}, which has {size:,} bp")
+        regions.append(Region(place, text))
+    return regions
 
 
 def _files(*paths: str | None) -> dict[str, Any]:
@@ -136,13 +163,13 @@ def _read_regions(options: InputOptions, path: str, contigs: Reference | Aligned
     )
 
 
-def _regions(options: InputOptions, reference: Reference, regions: list[Region], path: str) -> Source:
+def _regions(options: InputOptions, reference: Reference, regions: list[Region], path: str | None) -> Source:
     store = TokenStore.for_reference(reference)
 
     def chunks(limits: ChunkLimits) -> Iterator[Chunk]:
         return region_chunks(store, regions, window=options.window, stranded=options.stranded, limits=limits)
 
-    return Source(chunks, len(regions), _files(options.genome, path))
+    return Source(chunks, len(regions), _files(options.genome, path), dict(reference.contigs))
 
 
 def _records(options: InputOptions, path: str) -> Source:
@@ -220,4 +247,4 @@ def _consensus(options: InputOptions, path: str) -> Source:
             limits=limits,
         )
 
-    return Source(chunks, len(regions), _files(path, options.regions, options.genome))
+    return Source(chunks, len(regions), _files(path, options.regions, options.genome), dict(reads.contigs))

@@ -15,7 +15,7 @@ from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.regions import Region
 from hyena_dna.tokenizer import Tokenizer
 
-__all__ = ["Chunk", "ChunkLimits", "Row", "consensus_chunks", "region_chunks", "region_row", "sequence_chunks"]
+__all__ = ["Chunk", "ChunkLimits", "Piece", "Row", "consensus_chunks", "region_chunks", "region_row", "sequence_chunks"]
 
 
 class Row(NamedTuple):
@@ -36,24 +36,35 @@ class Row(NamedTuple):
 
 
 class ChunkLimits(NamedTuple):
-    """Where chunks end: they depend on the records alone, so that a resumed run has the same ones."""
+    """Where chunks end, and pieces of long records: both depend on the records alone, so that a resumed run has the
+    same ones.
+
+    Attributes:
+        records: most records, or pieces of them, in a chunk.
+        bases: a chunk with this many bp takes no more records.
+        piece: longer records are cut into consecutive pieces of this many bp; None leaves them whole.
+        context: bp to read on both sides of each piece, as far as its contig or sequence goes.
+    """
 
     records: int = 2048
     bases: int = 1 << 21
+    piece: int | None = None
+    context: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Consecutive records and the bases to read of each.
+    """Consecutive records, or pieces of records, and the bases to read of each.
 
     Attributes:
         index: number of the chunk, from 0.
-        rows: what is known of the records.
+        rows: what is known of the records; the pieces of a record have the same row.
         tokens: (total,) token ids that the records lie in, 0x80 set where soft-masked.
-        starts: (records,) first base of each record in `tokens`.
-        lengths: (records,) bp.
+        starts: (records,) first base to read of each record in `tokens`.
+        lengths: (records,) bp to read, context included.
         reverse: (records,) the record is to be read from the opposite strand.
         centres: (records,) index of the centre, counted from the first base whatever the strand.
+        pieces: which part of a record each entry is, where limits cut records or ask for context.
     """
 
     index: int
@@ -63,17 +74,42 @@ class Chunk:
     lengths: NDArray[np.int64]
     reverse: NDArray[np.bool_]
     centres: NDArray[np.int64]
+    pieces: list[Piece]
+
+
+class Piece(NamedTuple):
+    """A part of a record, without its context."""
+
+    record: int
+    """Number of the record in the input."""
+    offset: int
+    """First base of the piece in what is read of the record."""
+    first: int
+    """The same base on the contig or in the sequence, 0-based."""
+    length: int
+    """bp."""
+    left: int
+    """bp of context before it, in the direction of the tokens."""
+    right: int
+    """bp of context after it."""
 
 
 class _Item(NamedTuple):
-    """One record on its way into a chunk; `piece` is None where tokens are in a store."""
+    """One record on its way into a chunk; `ids` is None where tokens are in a store."""
 
     row: Row
     start: int
     length: int
     reverse: bool
     centre: int
-    piece: NDArray[np.uint8] | None
+    ids: NDArray[np.uint8] | None
+    first: int = 0
+    """The first base on the contig or in the sequence."""
+    before: int = 0
+    """bp of the same contig or sequence that lie before it in the tokens."""
+    after: int = 0
+    """bp that lie after it."""
+    piece: Piece | None = None
 
 
 def region_chunks(
@@ -100,9 +136,11 @@ def region_chunks(
     def items() -> Iterator[_Item]:
         for region in regions:
             place = region.interval
-            start, length, centre = _around(place.start, place.length, window, store.contigs[place.chrom])
+            size = store.contigs[place.chrom]
+            start, length, centre = _around(place.start, place.length, window, size)
             reverse = stranded and place.strand == "-"
-            yield _Item(region_row(region), store.offsets[place.chrom] + start, length, reverse, centre, None)
+            at = store.offsets[place.chrom] + start
+            yield _Item(region_row(region), at, length, reverse, centre, None, start, start, size - start - length)
 
     return _chunks(items(), store.tokens, limits or ChunkLimits())
 
@@ -134,7 +172,7 @@ def sequence_chunks(
                 raise InputError("the sequence is empty", contig=row.name)
             start, length, centre = _around(0, len(sequence), window, len(sequence))
             ids = tokenizer.encode(sequence[start : start + length])
-            yield _Item(row, 0, length, False, centre, ids)
+            yield _Item(row, 0, length, False, centre, ids, start)
 
     return _chunks(items(), None, limits or ChunkLimits())
 
@@ -159,15 +197,20 @@ def consensus_chunks(
         Chunks, in the order of the regions.
     """
     tokenizer = Tokenizer()
+    limits = limits or ChunkLimits()
 
     def items() -> Iterator[_Item]:
         for region in regions:
             place = region.interval
             start, length, centre = _around(place.start, place.length, window, contigs[place.chrom])
-            ids = tokenizer.encode(consensus(Interval(place.chrom, start, start + length)))
-            yield _Item(region_row(region), 0, length, stranded and place.strand == "-", centre, ids)
+            low = max(0, start - limits.context)
+            high = min(contigs[place.chrom], start + length + limits.context)
+            ids = tokenizer.encode(consensus(Interval(place.chrom, low, high)))
+            reverse = stranded and place.strand == "-"
+            before, after = start - low, high - start - length
+            yield _Item(region_row(region), before, length, reverse, centre, ids, start, before, after)
 
-    return _chunks(items(), None, limits or ChunkLimits())
+    return _chunks(items(), None, limits)
 
 
 def region_row(region: Region) -> Row:
@@ -188,7 +231,7 @@ def _around(start: int, length: int, window: int | None, contig_length: int) -> 
 def _chunks(items: Iterator[_Item], tokens: NDArray[np.uint8] | None, limits: ChunkLimits) -> Iterator[Chunk]:
     pending: list[_Item] = []
     bases = index = 0
-    for item in items:
+    for item in _pieces(items, limits):
         if pending and (len(pending) >= limits.records or bases + item.length > limits.bases):
             yield _chunk(index, pending, tokens)
             pending, bases, index = [], 0, index + 1
@@ -198,11 +241,30 @@ def _chunks(items: Iterator[_Item], tokens: NDArray[np.uint8] | None, limits: Ch
         yield _chunk(index, pending, tokens)
 
 
+def _pieces(items: Iterator[_Item], limits: ChunkLimits) -> Iterator[_Item]:
+    """Cut long records and add context, where the limits ask for it."""
+    if limits.piece is None and not limits.context:
+        yield from items
+        return
+    for number, item in enumerate(items):
+        step = limits.piece or item.length
+        for offset in range(0, item.length, step):
+            size = min(step, item.length - offset)
+            left = min(limits.context, item.before + offset)
+            right = min(limits.context, item.after + item.length - offset - size)
+            start, length = item.start + offset - left, left + size + right
+            ids = item.ids
+            if ids is not None:
+                ids, start = ids[start : start + length], 0
+            piece = Piece(number, offset, item.first + offset, size, left, right)
+            yield item._replace(start=start, length=length, ids=ids, piece=piece)
+
+
 def _chunk(index: int, items: list[_Item], tokens: NDArray[np.uint8] | None) -> Chunk:
-    rows, starts, lengths, reverse, centres, pieces = zip(*items, strict=True)
+    rows, starts, lengths, reverse, centres, ids, *_, pieces = zip(*items, strict=True)
     sizes = np.array(lengths, np.int64)
     if tokens is None:
-        tokens = np.concatenate(pieces)
+        tokens = np.concatenate(ids)
         starts = tuple((np.cumsum(sizes) - sizes).tolist())
     return Chunk(
         index,
@@ -212,4 +274,5 @@ def _chunk(index: int, items: list[_Item], tokens: NDArray[np.uint8] | None) -> 
         sizes,
         np.array(reverse, np.bool_),
         np.array(centres, np.int64),
+        [piece for piece in pieces if piece is not None],
     )

@@ -201,7 +201,7 @@ def test_resuming_gives_the_bytes_of_an_uninterrupted_run(
 ) -> None:
     from hyena_dna.inference.inputs import ChunkLimits
 
-    monkeypatch.setattr(ChunkLimits.__new__, "__defaults__", (7, 1 << 20))
+    monkeypatch.setattr(ChunkLimits.__new__, "__defaults__", (7, 1 << 20, None, 0))
     whole, broken = work / "whole.h5ad", work / "broken.h5ad"
     embed(*regions(work, model), "-o", whole)
     write_part = vars(embed_run)["write_part"]
@@ -233,7 +233,7 @@ def refusals(work: Path) -> dict[str, tuple[list[str | Path], str]]:
     (work / "short.bed").write_text("chr1\t10\t12\tx\n")
     genome: list[str | Path] = ["--genome", work / "genome.fa"]
     return {
-        "nothing to embed": ([], "nothing to embed"),
+        "nothing to embed": ([], "no records to read"),
         "two inputs": (["--fasta", work / "genome.fa", "--csv", work / "x.csv"], "cannot go together"),
         "no genome": (["--regions", work / "regions.bed"], "need a genome"),
         "no file": (["--fasta", work / "missing.fa"], "missing.fa"),
