@@ -25,7 +25,7 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.checkpoints import latest_checkpoint, read_state
 from hyena_dna.training.engine import Precision
 from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits, strand_features
-from hyena_dna.training.finetune_config import FinetuneConfig
+from hyena_dna.training.finetune_config import FinetuneConfig, ProbeConfig
 from hyena_dna.training.finetune_data import LabelledData, build_data, describe_counts
 from hyena_dna.training.finetune_fit import Fit, FitOptions, fit, is_better, validation_value
 from hyena_dna.training.finetune_output import FinetuneResults, write_results
@@ -39,7 +39,7 @@ from hyena_dna.training.finetune_results import (
 )
 from hyena_dna.training.lora import add_adapters, merge_adapters
 from hyena_dna.training.metrics_log import CsvLog
-from hyena_dna.training.probe_fit import fit_probe, probe_task
+from hyena_dna.training.probe_fit import Strands, all_layers, fit_probe, probe_task
 from hyena_dna.training.resources import device_name, peak_memory, select_training_precision
 from hyena_dna.training.resume import check_same_settings
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
@@ -57,6 +57,10 @@ FINETUNE_COLUMNS = ("seed", "fold", "epoch", "step", "loss", "lr", "val_loss", "
 _RESUMABLE = frozenset(
     {"trainer.checkpoint_seconds", "data.genome", "data.regions", "data.train", "data.dev", "data.test", "data.folds"}
 )
+
+
+# A head to start from is settled by so many examples.
+_HEAD_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def prepare(config: FinetuneConfig, options: FinetuneOptions) -> Prepared:
         window=config.data.window,
         stranded=config.data.stranded,
         pooling=head.pooling,
-        layers=head.layers,
+        layers=all_layers(head.layers, model.config.n_layer),
         both_strands=head.both_strands,
         average_strands=head.average_strands,
     )
@@ -306,7 +310,7 @@ class _Run:
         split, targets = self.data.splits[fold], self.data.labelling.targets
         began = time.monotonic()
         if self.config.mode == "probe":
-            classifier, facts = self._probe(seed, split)
+            classifier, facts = self._probe(seed, split, self.config.probe, self.config.probe.max_train)
             log.write({"seed": seed, "fold": fold, "val_metric": facts["val_value"]})
         else:
             options = FitOptions(
@@ -366,6 +370,12 @@ class _Run:
         model = HyenaDNA(self.prepared.model.config) if scratch else copy.deepcopy(self.prepared.model)
         task = self._scaled(split)
         classifier = SequenceClassifier(model, task, dropout=self.config.head.dropout)
+        head = self.config.head
+        if head.from_probe and not scratch and head.pooling != "attention":
+            strands: Strands = "concat" if head.both_strands else "mean" if head.average_strands else "fwd"
+            config = ProbeConfig(layers=task.layers, pooling=head.pooling, strands=strands)
+            fitted, _ = self._probe(seed, split, config, _HEAD_ROWS)
+            classifier.classifier.load_state_dict(fitted.classifier.state_dict())
         if self.config.mode == "lora":
             add_adapters(classifier, self.config.lora)
         return classifier.to(self.device)
@@ -378,19 +388,20 @@ class _Run:
         values = self.data.labelling.targets[split.train]
         return task.model_copy(update={"shift": float(values.mean()), "scale": float(values.std())})
 
-    def _probe(self, seed: int, split: Split) -> tuple[SequenceClassifier, dict[str, Any]]:
-        config = self.config.probe
+    def _probe(
+        self, seed: int, split: Split, config: ProbeConfig, most: int | None
+    ) -> tuple[SequenceClassifier, dict[str, Any]]:
+        """A linear model on frozen features, of at most so many training rows."""
         model = self.prepared.model.to(self.device)
         if self.features is None:
-            strands = "fwd" if config.strands == "fwd" else "concat"
+            strands: Strands = "fwd" if config.strands == "fwd" else "concat"
             task = probe_task(self.prepared.task, config, model.config.n_layer, strands)
             reader = SequenceClassifier(model, task).to(self.device)
             every = np.arange(len(self.data.examples))
             self.features = strand_features(reader, self.examples, every, self.precision)
-            _log.info("%s features of %s examples", f"{self.features.shape[1]:,}", f"{len(every):,}")
         train, targets = split.train, self.data.labelling.targets
-        if config.max_train is not None and len(train) > config.max_train:
-            train = np.sort(np.random.default_rng(seed).permutation(train)[: config.max_train])
+        if most is not None and len(train) > most:
+            train = np.sort(np.random.default_rng(seed).permutation(train)[:most])
         found = fit_probe(
             copy.deepcopy(model),
             self._scaled(split),
@@ -401,11 +412,11 @@ class _Run:
             balanced=self.config.optim.class_weights == "balanced",
             seed=seed,
         )
+        _log.info("probe: %s features of %s examples, strands %s, C %g, validation %s %.4f",
+                  f"{self.features.shape[1]:,}", f"{len(train):,}", found.strands, found.strength, found.metric,
+                  found.value)  # fmt: skip
         facts = {"strands": found.strands, "C": found.strength, "tried": found.tried, "train_rows": len(train),
                  "val_value": found.value}  # fmt: skip
-        _log.info(
-            "probe: strands %s, C %g, validation %s %.4f", found.strands, found.strength, found.metric, found.value
-        )
         return found.classifier, facts
 
     def _facts(self, state: Fit) -> dict[str, Any]:

@@ -71,8 +71,13 @@ class FinetuneData(Config):
 class HeadConfig(Config):
     """How hidden states become predictions, where the model itself is trained."""
 
-    pooling: Pooling = Field(default="mean", description="How positions are pooled.")
-    layers: tuple[int, ...] = Field(default=(), description="Blocks that are pooled; empty: the last norm.")
+    pooling: Pooling = Field(default="mean+max", description="How positions are pooled.")
+    layers: Literal["all"] | tuple[int, ...] = Field(
+        default="all", description="Blocks that are pooled side by side; empty: the last norm."
+    )
+    from_probe: bool = Field(
+        default=True, description="Start from the head of a probe: training then refines features that already work."
+    )
     both_strands: bool = Field(default=False, description="Read both strands for each prediction, side by side.")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout of the pooled features.")
     augment_strands: bool = Field(default=True, description="Train on a random strand of each example.")

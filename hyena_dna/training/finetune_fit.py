@@ -267,7 +267,7 @@ class _Fitting:
                 sums.zero_()
                 rows, on_device = self._begin_epoch(epoch)
             now = time.monotonic()
-            if now - shown > _SHOWN_SECONDS:
+            if now - shown > _SHOWN_SECONDS and state.step % self.order.steps:
                 shown = now
                 self._show(sums)
             stopped = options.signals.exit_code is not None

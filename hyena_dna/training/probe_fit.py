@@ -18,7 +18,7 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.finetune_config import ProbeConfig
 from hyena_dna.training.finetune_fit import is_better, validation_value
 
-__all__ = ["ProbeFit", "Strands", "fit_probe", "probe_task"]
+__all__ = ["ProbeFit", "Strands", "all_layers", "fit_probe", "probe_task"]
 
 Strands = Literal["mean", "concat", "fwd"]
 
@@ -49,12 +49,16 @@ class ProbeFit:
     tried: list[dict[str, Any]]
 
 
+def all_layers(layers: Literal["all"] | tuple[int, ...], n_layer: int) -> tuple[int, ...]:
+    """Blocks by number, where they may be all."""
+    return tuple(range(1, n_layer + 1)) if layers == "all" else layers
+
+
 def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, strands: Strands) -> TaskConfig:
     """The task of a probe that uses strands in one of three ways."""
-    layers = tuple(range(1, n_layer + 1)) if config.layers == "all" else config.layers
     return task.model_copy(
         update={
-            "layers": layers,
+            "layers": all_layers(config.layers, n_layer),
             "pooling": config.pooling,
             "both_strands": strands == "concat",
             "average_strands": strands == "mean",
