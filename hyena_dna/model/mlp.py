@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops.tier import is_fused
 from hyena_dna.ops.workspace import map_rows, rows_per_chunk
@@ -28,7 +29,7 @@ class Mlp(nn.Module):
             from hyena_dna.ops.fused_rows import fused_mlp
 
             x = x.to(torch.get_autocast_dtype(x.device.type))
-            return fused_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+            return fused_mlp(x, linear_weight(self.fc1), self.fc1.bias, linear_weight(self.fc2), self.fc2.bias)
         if torch.is_grad_enabled():
             return self._transform(x)
         inner_bytes = 2 * self.fc1.out_features * x.element_size()

@@ -82,8 +82,9 @@ class HyenaOperator(nn.Module):
         short = self.short_filter
         assert short.bias is not None
         weights = MixerWeights(
-            self.in_proj.weight, self.in_proj.bias, short.weight, short.bias, self.out_proj.weight, self.out_proj.bias
-        )
+            linear_weight(self.in_proj), self.in_proj.bias, short.weight, short.bias,
+            linear_weight(self.out_proj), self.out_proj.bias,
+        )  # fmt: skip
         return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
 
     def project(self, u: torch.Tensor, group: int) -> torch.Tensor:
