@@ -145,6 +145,16 @@ class MixerView:
         strength = np.sqrt((strength.reshape(self.matrices, -1) ** 2).sum(1))
         return [int(index) for index in np.argsort(-strength, kind="stable")[:count]]
 
+    def check(self, index: int) -> None:
+        """Check that there is such a channel or head.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not 0 <= index < self.matrices:
+            what = "channels" if isinstance(self.mixer, HyenaOperator) else "heads"
+            raise InputError(f"{what[:-1]} {index}: the model has {what} 0 to {self.matrices - 1}")
+
     def matrix(self, index: int) -> MixerMatrix:
         """Materialise the matrix of a channel or head and compare it with the model's own output.
 
@@ -159,9 +169,7 @@ class MixerView:
             InputError: there is no such channel or head.
             RunError: the product is not what the model computes, to 1e-5 of the largest output.
         """
-        if not 0 <= index < self.matrices:
-            what = "channels" if isinstance(self.mixer, HyenaOperator) else "heads"
-            raise InputError(f"{what[:-1]} {index}: the model has {what} 0 to {self.matrices - 1}")
+        self.check(index)
         if isinstance(self.mixer, HyenaOperator):
             matrix, values, outputs = self._hyena(index), self._value[index], self.outputs[index]
         else:
