@@ -44,6 +44,9 @@ _log = logging.getLogger("hyena_dna")
     default=None,
     help="Also score up to 64 windows of this FASTA under both shifts and show which fits better.",
 )
+@click.option(
+    "--half", is_flag=True, help="Store half precision, all but the filter networks, if predictions stay the same."
+)
 @click.option("--force", is_flag=True, help="Replace an existing model directory.")
 @report_options
 def command(
@@ -52,6 +55,7 @@ def command(
     to: Literal["native", "hf", "standalone"],
     shift: str | None,
     genome: str | None,
+    half: bool,
     force: bool,
     as_json: bool,
     quiet: bool,  # handled by the option itself: no notes on stderr
@@ -67,6 +71,7 @@ def command(
       hyena-dna convert hyenadna-tiny-1k-seqlen/ models/tiny-1k
       hyena-dna convert hyenadna-large-1m-seqlen/weights.ckpt models/large-1m --probe-shift hg38.fa.gz
       hyena-dna convert runs/my-run/model exported/ --to hf
+      hyena-dna convert runs/my-run models/mine --half
     """
     from hyena_dna.files import check_output
     from hyena_dna.model.checkpoint import check_replaceable, read_model
@@ -82,7 +87,7 @@ def command(
 
         with Reference(genome) as reference:
             scores = probe_shift(loaded.model, reference, shifts=[float(value) for value in _SHIFTS])
-    result = convert(loaded, source, destination, to=to, force=force)
+    result = convert(loaded, source, destination, to=to, half=half, force=force)
     _report(result, destination)
     best = min(scores, key=lambda score: score.bits_per_base, default=None)
     if as_json:
@@ -100,6 +105,9 @@ def _report(result: Conversion, destination: str) -> None:
         destination, result.source_layout, result.source_kind, f"{result.parameters:,}", result.layout,
     )  # fmt: skip
     _log.info("weights: %s -> %s bytes", f"{result.bytes_before:,}", f"{result.bytes_after:,}")
+    if result.half is not None:
+        _log.info("half precision changes log-likelihoods by up to %.2g nats at a base, %.2g per base of a sequence",
+                  result.half.base, result.half.mean)  # fmt: skip
     if result.source_layout != "native":
         _log.info("positional tables: %d in the file, all equal to their formula", result.tables)
         if result.ignored:

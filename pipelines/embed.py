@@ -60,21 +60,22 @@ _CHUNK_VECTOR_BYTES = 1 << 26
 @click.option("--stranded", is_flag=True, help="Read regions on - from that strand.  [default: all on +]")
 @click.option(
     "--layer",
-    default="last",
+    default=None,
     help="last (after the final norm), block K or blocks K,L side by side, counted "
-    "from 1, or mean:K, the mean of the last K blocks.",
+    "from 1, or mean:K, the mean of the last K blocks.  [default: as the model says, or last]",
 )
 @click.option(
     "--pool",
-    default="mean",
+    default=None,
     help="mean, max, last, center:N (mean of the N central bp), bins:N (means of N "
-    "stretches), none (every base; .zarr).",
+    "stretches), none (every base; .zarr).  [default: as the model says, or mean]",
 )
 @click.option(
     "--strands",
     type=click.Choice(["mean", "concat", "fwd"]),
-    default="mean",
-    help="Mean of a record and its reverse complement, both side by side, or the record.",
+    default=None,
+    help="Mean of a record and its reverse complement, both side by side, or the record.  [default: as the model "
+    "says, or mean]",
 )
 @click.option(
     "--label-column",
@@ -108,9 +109,9 @@ _CHUNK_VECTOR_BYTES = 1 << 26
 def command(
     model: str,
     output: str,
-    layer: str,
-    pool: str,
-    strands: Strands,
+    layer: str | None,
+    pool: str | None,
+    strands: Strands | None,
     overlap: int,
     plot: Method | None,
     color: str | None,
@@ -134,7 +135,7 @@ def command(
 
     \b
     Examples:
-      hyena-dna embed --model M --genome ce10.fa.gz --regions elements.bed -o elements.h5ad
+      hyena-dna embed --genome ce10.fa.gz --regions elements.bed -o elements.h5ad
       hyena-dna embed --model M --genome hg38.fa --regions peaks.narrowPeak --window 1k --plot umap --color label
         --probe label -o peaks.h5ad
       hyena-dna embed --model M --fasta genes.fa --layer 2 --pool bins:32 --strands concat -o genes.parquet
@@ -155,7 +156,8 @@ def command(
 
     began = time.monotonic()
     path = check_output(output, force=force)
-    pooled = parse_pool(pool).kind != "none"
+    # What a model says by itself is always one vector per record.
+    pooled = pool is None or parse_pool(pool).kind != "none"
     check_suffix(path, pooled=pooled)
     pictures = {suffix: path.with_name(f"{path.stem}.{plot}.{suffix}") for suffix in ("png", "html")} if plot else {}
     for picture in pictures.values():
@@ -212,9 +214,9 @@ def command(
 
 def _prepare(
     model: str,
-    layer: str,
-    pool: str,
-    strands: Strands,
+    layer: str | None,
+    pool: str | None,
+    strands: Strands | None,
     overlap: int,
     device: str,
     threads: int | None,
@@ -226,14 +228,18 @@ def _prepare(
     from hyena_dna.inference.layers import parse_layers
     from hyena_dna.inference.pooling import parse_pool
     from hyena_dna.inference.runtime import select_precision, set_threads
-    from hyena_dna.model.checkpoint import load_model, parameters_digest
+    from hyena_dna.model.checkpoint import parameters_digest, read_model
     from hyena_dna.model.device import select_device
+    from hyena_dna.model.embedding_defaults import EmbeddingDefaults
     from pipelines.cli import versions
 
     set_threads(threads)
     place = select_device(device)
     dtype = select_precision(precision, place)
-    network = load_model(model, device=place)
+    loaded = read_model(model)
+    network = loaded.model.to(place)
+    defaults = loaded.embedding or EmbeddingDefaults()
+    layer, pool, strands = layer or defaults.layer, pool or defaults.pool, strands or defaults.strands
     layers = parse_layers(layer, network.config.n_layer)
     spec = EmbeddingSpec(layers, parse_pool(pool), strands, overlap)
     embedder = Embedder(network, spec, precision=dtype, batch_size=batch_size)

@@ -11,34 +11,65 @@ import rich_click as click
 from pipelines.options import report_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _UNITS = {"bytes": "bytes", "context": "tokens (bp)", "tokens": "tokens (bp)"}
 _RUN_FIELDS = ("name", "status", "started", "ended", "host", "device", "step", "tokens", "seconds", "command")
 
 
 @click.command()
-@click.argument("path", metavar="PATH")
+@click.argument("path", metavar="[PATH]", required=False)
 @click.option("--diff", "other", metavar="OTHER", default=None, help="Show how OTHER differs from PATH.")
 @report_options
-def command(path: str, other: str | None, as_json: bool, quiet: bool) -> None:
-    """Say what a model or run directory, or a file of published weights, is.
+def command(path: str | None, other: str | None, as_json: bool, quiet: bool) -> None:
+    """Say what a model or run directory, or a file of published weights, is; without PATH, list the bundled models.
 
     Shows the architecture, size, context, training data and steps, metrics, licence and integrity; weights are read
     and checked in full, and nothing in them is run. Lengths are in tokens, one per base; there are no coordinates.
 
     \b
     Examples:
+      hyena-dna info
       hyena-dna info models/tiny-1k
       hyena-dna info runs/my-run --json
       hyena-dna info models/tiny-1k --diff runs/my-run
     """
+    if path is None:
+        if other is not None:
+            raise click.UsageError("--diff compares two models: name the first one too")
+        bundled = _bundled()
+        click.echo(json.dumps(bundled) if as_json else _bundled_table(bundled))
+        return
     facts = _describe(path)
     if other is None:
         click.echo(json.dumps(facts) if as_json else _table(facts))
         return
     difference = _compare(path, facts, other)
     click.echo(json.dumps(difference) if as_json else _difference_table(difference))
+
+
+def _bundled() -> list[dict[str, Any]]:
+    """Facts of the pretrained models that come with this package."""
+    from hyena_dna.model.checkpoint import bundled_models, read_model
+    from hyena_dna.model.describe import describe_model
+
+    return [{"name": name} | describe_model(read_model(name)) for name in bundled_models()]
+
+
+def _bundled_table(models: Sequence[Mapping[str, Any]]) -> str:
+    from pipelines.options import DEFAULT_MODEL
+
+    if not models:
+        return "no pretrained models come with this installation"
+    lines = []
+    for facts in models:
+        default = "  (the default of --model)" if facts["name"] == DEFAULT_MODEL else ""
+        lines.append(
+            f"{facts['name']}: {facts['parameters']:,} parameters, context {facts['context']:,} bp, "
+            f"{facts['layers']} layers of width {facts['width']}, {facts['licence'] or 'licence unknown'}{default}"
+        )
+        lines += [f"  {name}: {_short('', value)}" for name, value in (facts["metrics"] or {}).items()]
+    return "\n".join(lines)
 
 
 def _describe(path: str) -> dict[str, Any]:

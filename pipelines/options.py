@@ -14,6 +14,7 @@ from hyena_dna.errors import InputError
 from hyena_dna.lengths import parse_length
 
 __all__ = [
+    "DEFAULT_MODEL",
     "LENGTH",
     "compute_options",
     "device_options",
@@ -24,6 +25,9 @@ __all__ = [
     "resume_option",
     "run_options",
 ]
+
+DEFAULT_MODEL = "small"
+"""The bundled model that commands use where none is named."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,10 +104,13 @@ def output_option(*, required: bool = True, text: str = "Output file.") -> Calla
 
 
 def model_option(*, required: bool = False) -> Callable[[Command], Command]:
-    """`-m/--model`: a model directory, an official checkpoint, or a name; parameter `model`."""
+    """`-m/--model`: a model directory, an official checkpoint, or a name; parameter `model`.
+
+    A command that cannot do without a model takes the bundled `small`; others get None.
+    """
     return click.option(
-        "-m", "--model", "model", type=str, required=required,
-        help="Model directory, run directory, official checkpoint, or name.",
+        "-m", "--model", "model", type=str, default=DEFAULT_MODEL if required else None,
+        help="Model directory, run directory, official checkpoint, or name of a bundled model.",
     )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from hyena_dna.files import atomic_directory
 from hyena_dna.model import hub, names, official_config
 from hyena_dna.model.card import ModelCard, render_card
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.embedding_defaults import EmbeddingDefaults
+from hyena_dna.model.half import half_parameters
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import PRESETS, is_published_name
 from hyena_dna.model.tables import check_tables
@@ -29,6 +31,7 @@ from hyena_dna.tokenizer import Tokenizer
 __all__ = [
     "HEAD_PREFIX",
     "LoadedModel",
+    "bundled_models",
     "check_replaceable",
     "find_model",
     "load_model",
@@ -68,6 +71,7 @@ class LoadedModel:
         ignored: names in the file that are no part of a model.
         task: what a fine-tuned model predicts, see `hyena_dna.model.classifier`; None for a language model.
         head: tensors of its classifier, by names that begin with `classifier.`; empty for a language model.
+        embedding: layers, pooling and strands of its embeddings where nobody says otherwise.
     """
 
     model: HyenaDNA
@@ -81,6 +85,7 @@ class LoadedModel:
     ignored: list[str]
     task: dict[str, Any] | None = None
     head: dict[str, torch.Tensor] = field(default_factory=dict)
+    embedding: EmbeddingDefaults | None = None
 
 
 def save_model(
@@ -92,6 +97,7 @@ def save_model(
     force: bool = False,
     task: Mapping[str, Any] | None = None,
     head: Mapping[str, torch.Tensor] | None = None,
+    embedding: EmbeddingDefaults | None = None,
 ) -> None:
     """Write a model directory: config.json, model.safetensors, tokenizer.json, README.md.
 
@@ -101,10 +107,11 @@ def save_model(
         model: the model, on any device.
         directory: the directory to make; its parent must exist.
         card: what is known about the model, see `ModelCard`.
-        dtype: float32, or float16 to halve the size at the cost of precision.
+        dtype: float32, or float16 to halve the size: all but the filter networks, see `hyena_dna.model.half`.
         force: replace a model directory that is there.
         task: what the model was fine-tuned to predict, as plain data; see `hyena_dna.model.classifier`.
         head: tensors of its classifier, by names that begin with `classifier.`.
+        embedding: layers, pooling and strands of its embeddings where nobody says otherwise.
 
     Raises:
         InputError: the directory exists and `force` is off, or is no model directory, cannot be written, or a weight
@@ -115,7 +122,10 @@ def save_model(
     check_replaceable(directory)
     facts = card if isinstance(card, ModelCard) else ModelCard.model_validate(dict(card or {}))
     named = {**dict(model.named_parameters()), **(head or {})}
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in named.items()}
+    if dtype == torch.float16:
+        tensors = half_parameters(named)
+    else:
+        tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in named.items()}
     check_values(tensors)
     content = {
         "format": FORMAT,
@@ -125,6 +135,8 @@ def save_model(
     }
     if task is not None:
         content["task"] = dict(task)
+    if embedding is not None:
+        content["embedding"] = embedding.model_dump(mode="json")
     count = sum(tensor.numel() for tensor in tensors.values())
     with atomic_directory(directory, force=force) as folder:
         (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -182,6 +194,7 @@ def read_model(source: str | PathLike[str], *, shift: float | None = None) -> Lo
             if stored:
                 raise InputError(f"its modulation shift is known to be {config.modulation_shift}")
             config = config.model_copy(update={"modulation_shift": shift})
+        embedding = _read_embedding(content) if native else None
     if native:
         _check_tokenizer(path.with_name(TOKENIZER))
     file = read_weights(path)
@@ -194,7 +207,7 @@ def read_model(source: str | PathLike[str], *, shift: float | None = None) -> Lo
         card = card.model_copy(update={"steps": file.step})
     return LoadedModel(
         model, card, path, file.kind, weights.layout, stored, bool(file.digests), len(weights.tables), weights.ignored,
-        task, head,
+        task, head, embedding,
     )  # fmt: skip
 
 
@@ -222,17 +235,23 @@ def find_model(source: str | PathLike[str]) -> Path:
     raise InputError("holds no model", file=path, remedy=f"a model has {CONFIG} and one of {', '.join(_WEIGHT_NAMES)}")
 
 
-def _bundled(name: str) -> Path:
+def bundled_models() -> list[str]:
+    """Names of the pretrained models that come with this package."""
     root = models_root()
-    bundled = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    return sorted(path.parent.name for path in root.glob(f"*/{CONFIG}"))
+
+
+def _bundled(name: str) -> Path:
+    bundled = bundled_models()
     if name in bundled:
-        return root / name
+        return models_root() / name
     if is_published_name(name) or name in PRESETS:
         raise InputError(
             f"{name} is a published model whose weights do not come with this package",
             remedy="use hf:LongSafari/NAME-hf, or download it and run 'hyena-dna convert'",
         )
-    raise InputError(f"no such file, directory or model: {name}", remedy=nearest(name, bundled))
+    remedy = nearest(name, bundled) or f"bundled models: {', '.join(bundled) or 'none'}"
+    raise InputError(f"no such file, directory or model: {name}", remedy=remedy)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -258,13 +277,24 @@ def _read_config(content: dict[str, Any]) -> tuple[HyenaConfig, ModelCard, bool]
             card = ModelCard.model_validate(content.get("card", {}))
             return HyenaConfig.model_validate(content.get("model")), card, True
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+            raise _invalid(error) from None
     if official_config.is_official(content):
         return official_config.from_official(content), ModelCard(), False
     if official_config.is_hf(content):
         return official_config.from_hf(content), ModelCard(), False
     raise InputError("not the configuration of a HyenaDNA model, neither ours, nor official, nor Hugging Face's")
+
+
+def _read_embedding(content: Mapping[str, Any]) -> EmbeddingDefaults | None:
+    try:
+        return EmbeddingDefaults.model_validate(content["embedding"]) if "embedding" in content else None
+    except ValidationError as error:
+        raise _invalid(error, "embedding.") from None
+
+
+def _invalid(error: ValidationError, section: str = "") -> InputError:
+    first = error.errors()[0]
+    return InputError(f"{section}{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
 
 
 def _check_tokenizer(path: Path) -> None:

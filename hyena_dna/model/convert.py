@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from hyena_dna.errors import InputError
@@ -17,6 +18,7 @@ from hyena_dna.files import atomic_directory
 from hyena_dna.model import names, official_config
 from hyena_dna.model.card import PUBLISHED_LICENCE, ModelCard, render_card
 from hyena_dna.model.checkpoint import CONFIG, README, WEIGHTS, LoadedModel, check_replaceable, save_model
+from hyena_dna.model.half import HalfError, check_half
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import is_published_name
 from hyena_dna.model.tables import make_tables
@@ -41,6 +43,7 @@ class Conversion:
         ignored: names in the file that are no part of a model.
         bytes_before: size of the weights file that was read.
         bytes_after: size of the weights file that was written.
+        half: what half precision changes; None at full precision.
     """
 
     source_layout: names.Layout
@@ -53,10 +56,17 @@ class Conversion:
     ignored: list[str]
     bytes_before: int
     bytes_after: int
+    half: HalfError | None = None
 
 
 def convert(
-    loaded: LoadedModel, source: str, directory: str | PathLike[str], *, to: Target = "native", force: bool = False
+    loaded: LoadedModel,
+    source: str,
+    directory: str | PathLike[str],
+    *,
+    to: Target = "native",
+    half: bool = False,
+    force: bool = False,
 ) -> Conversion:
     """Write a loaded model in another layout.
 
@@ -65,21 +75,32 @@ def convert(
         source: what the model was loaded from, for the card.
         directory: the directory to write.
         to: the layout.
+        half: store all but the filter networks in float16, once `check_half` has found that this changes nothing that
+            matters; native layout only.
         force: replace a model directory that is there.
 
     Raises:
-        InputError: the layout cannot express the model, or the directory cannot be written.
+        InputError: the layout cannot express the model, half precision would change its predictions, or the directory
+            cannot be written.
     """
+    if half and to != "native":
+        raise InputError("half precision is for this project's own layout", remedy="leave --half or --to out")
     card, config = _card(loaded, source), loaded.model.config
     before = loaded.path.stat().st_size
     if to == "native":
-        save_model(loaded.model, directory, card=card, force=force)
+        error = check_half(loaded.model) if half else None
+        dtype = torch.float16 if half else torch.float32
+        save_model(
+            loaded.model, directory, card=card, dtype=dtype, force=force,
+            task=loaded.task, head=loaded.head, embedding=loaded.embedding,
+        )  # fmt: skip
     else:
+        error = None
         export_model(loaded.model, directory, layout=to, card=card, force=force)
     return Conversion(
         loaded.layout, loaded.kind, to, sum(parameter.numel() for parameter in loaded.model.parameters()),
         loaded.tables, config.tie_embeddings, config.modulation_shift, loaded.ignored, before,
-        (Path(directory) / WEIGHTS).stat().st_size,
+        (Path(directory) / WEIGHTS).stat().st_size, error,
     )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
         "source": card.source,
         "notes": card.notes or None,
         **(card.model_extra or {}),
+        **({"embedding": loaded.embedding.model_dump()} if loaded.embedding else {}),
         "checksums_verified": loaded.verified,
         "weights_sha256": parameters_digest(model),
     }

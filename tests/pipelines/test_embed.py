@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from hyena_dna.errors import InputError
 from hyena_dna.files import check_output
 from hyena_dna.inference import embed_run
-from hyena_dna.model.checkpoint import save_model
+from hyena_dna.model.checkpoint import load_model, save_model
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.embedding_defaults import EmbeddingDefaults
 from hyena_dna.model.model import HyenaDNA
 from pipelines.embed import command
 
@@ -300,3 +301,30 @@ def test_a_full_disk_is_bad_input_and_leaves_nothing(
     with pytest.raises(InputError, match="No space left"):
         embed(*regions(work, model), "-o", work / f"out{suffix}")
     assert not [path.name for path in work.iterdir() if path.name.startswith((".", "out"))]
+
+
+def test_what_the_model_says_counts_where_nothing_is_said(work: Path, model: Path, tmp_path: Path) -> None:
+    says = tmp_path / "says"
+    save_model(load_model(model), says, embedding=EmbeddingDefaults(layer="1,2", pool="max", strands="concat"))
+    explicit = ["--layer", "1,2", "--pool", "max", "--strands", "concat"]
+    embed(*regions(work, says), "-o", work / "default.parquet")
+    embed(*regions(work, model), *explicit, "-o", work / "explicit.parquet")
+    embed(*regions(work, says), "--pool", "mean", "-o", work / "mean.parquet")
+    embed(*regions(work, model), *explicit[:2], *explicit[4:], "--pool", "mean", "-o", work / "mean-explicit.parquet")
+    for one, other in (("default", "explicit"), ("mean", "mean-explicit")):
+        assert np.array_equal(read(work / f"{one}.parquet")[0], read(work / f"{other}.parquet")[0])
+
+
+def test_without_a_model_the_bundled_one_is_taken(
+    work: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "bundled"
+    root.mkdir()
+    monkeypatch.setattr("hyena_dna.model.checkpoint.models_root", lambda: root)
+    options = regions(work, model)[2:]
+    with pytest.raises(InputError, match="small"):
+        embed(*options, "-o", work / "default.parquet")
+    save_model(load_model(model), root / "small")
+    embed(*options, "-o", work / "default.parquet")
+    embed(*regions(work, model), "-o", work / "named.parquet")
+    assert np.array_equal(read(work / "default.parquet")[0], read(work / "named.parquet")[0])

@@ -113,3 +113,17 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             run(path)
         assert "\n" not in str(caught.value)
+
+
+def test_without_a_path_the_bundled_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyena_dna.model.checkpoint.models_root", lambda: tmp_path)
+    assert run().stdout == "no pretrained models come with this installation\n"
+    for name in ("tiny", "small"):
+        save_model(HyenaDNA(CONFIG), tmp_path / name, card=CARD)
+    first, metric, second, _ = run().stdout.splitlines()
+    assert first.startswith("small: ")
+    assert first.endswith("context 18 bp, 1 layers of width 8, MIT  (the default of --model)")
+    assert metric == "  validation bits per base: 1.9"
+    assert second.startswith("tiny: ")
+    assert [facts["name"] for facts in json.loads(run("--json").stdout)] == ["small", "tiny"]
+    assert run("--diff", "tiny").exit_code == 2
