@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dna.baselines.kmers import digits_and_reach, kmer_codes, reverse_complement_codes
 from hyena_dna.errors import InputError
-from hyena_dna.tokenizer import BASE_IDS, PAD, SOFT_MASK, A
+from hyena_dna.tokenizer import PAD
 
 __all__ = ["MAX_ORDER", "MarkovModel", "MarkovScore"]
 
@@ -110,9 +111,9 @@ class MarkovModel:
         for block, context in _blocks_of_windows(np.atleast_2d(windows), self.max_order):
             # The first base of a window is context too: it is not scored.
             context = max(context, 1)
-            digits, reach = _digits_and_reach(block, self.max_order)
+            digits, reach = digits_and_reach(block, self.max_order)
             current = np.zeros(block.shape, dtype=np.float32)
-            for order, codes in _kmer_codes(digits, self.max_order):
+            for order, codes in kmer_codes(digits, self.max_order):
                 np.copyto(current, self._bits[order].take(codes), where=reach >= order)
                 bits[order] += current[:, context:].sum(dtype=np.float64)
             bases += int(np.count_nonzero(reach[:, context:] >= 0))
@@ -179,48 +180,6 @@ def _pieces(sequences: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8
         yield separator
 
 
-def _digits_and_reach(ids: NDArray[np.uint8], max_order: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """Bases as 0..3, and how far back the known bases reach.
-
-    Args:
-        ids: token ids `(n, length)`; rows are independent.
-        max_order: where to stop counting.
-
-    Returns:
-        Digits `(n, length)`, 0 where there is no base; and the number of known bases directly before each base, at
-        most `max_order`, -1 where there is no base.
-    """
-    digits = (ids & np.uint8(~SOFT_MASK & 0xFF)) - np.uint8(A)
-    is_base = digits < len(BASE_IDS)
-    digits *= is_base
-    reach = is_base.astype(np.int8) - np.int8(1)
-    known = is_base.copy()
-    for order in range(1, max_order + 1):
-        known[:, order:] &= is_base[:, :-order]
-        known[:, :order] = False
-        reach += known
-    return digits, reach
-
-
-def _kmer_codes(digits: NDArray[np.uint8], max_order: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """For every order k, the code of the k + 1 bases that end at each position.
-
-    Args:
-        digits: bases as 0..3, `(n, length)`.
-        max_order: the last order.
-
-    Yields:
-        Order and codes `(n, length)`. The array is updated in place from one order to the next.
-    """
-    codes = digits.astype(np.int64)
-    older = codes.copy()
-    yield 0, codes
-    for order in range(1, max_order + 1):
-        older <<= 2
-        codes[:, order:] += older[:, :-order]
-        yield order, codes
-
-
 def _count(sequences: Iterable[NDArray[np.uint8]], max_order: int) -> list[NDArray[np.unsignedinteger]]:
     """Count the k-mers of 1 to `max_order` + 1 bases on the strand given.
 
@@ -232,10 +191,10 @@ def _count(sequences: Iterable[NDArray[np.uint8]], max_order: int) -> list[NDArr
         np.zeros(4 ** (order + 1), dtype=np.uint32 if order > 10 else np.uint64) for order in range(max_order + 1)
     ]
     for block, context in _blocks_of_stream(sequences, max_order):
-        digits, reach = _digits_and_reach(block, max_order)
+        digits, reach = digits_and_reach(block, max_order)
         reach[:, :context] = -1
         # Each base counts once, with the longest context that it has; the sums below add it to the shorter ones.
-        for order, codes in _kmer_codes(digits, max_order):
+        for order, codes in kmer_codes(digits, max_order):
             table = counts[order]
             np.add.at(table, codes[reach == order], table.dtype.type(1))
     for order in range(max_order - 1, -1, -1):
@@ -249,23 +208,13 @@ def _with_reverse_complements(counts: NDArray[np.unsignedinteger], k: int) -> ND
     # A k-mer is a head and a tail; its reverse complement is that of the tail, then that of the head. So the other
     # strand's table is this one as a matrix, permuted along both axes and transposed, which a few rows at a time allow.
     head, tail = k // 2, k - k // 2
-    of_head, of_tail = _reverse_complement_codes(head), _reverse_complement_codes(tail)
+    of_head, of_tail = reverse_complement_codes(head), reverse_complement_codes(tail)
     matrix = counts.reshape(4**tail, 4**head)
     both = counts.reshape(4**head, 4**tail).copy()
     for start in range(0, 4**head, 256):
         rows = slice(start, start + 256)
         both[rows] += matrix[np.ix_(of_tail, of_head[rows])].T
     return both.reshape(-1)
-
-
-def _reverse_complement_codes(k: int) -> NDArray[np.int64]:
-    """Code of the reverse complement of every k-mer, `(4 ** k,)`."""
-    codes = np.arange(4**k, dtype=np.int64)
-    reverse = np.zeros_like(codes)
-    for _ in range(k):
-        reverse = reverse * 4 + (3 - codes % 4)
-        codes //= 4
-    return reverse
 
 
 def _code_lengths(counts: list[NDArray[np.unsignedinteger]], concentration: float) -> tuple[NDArray[np.float32], ...]:
