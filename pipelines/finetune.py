@@ -154,7 +154,8 @@ def command(
     """
 
     from hyena_dna.inference.runtime import set_threads
-    from hyena_dna.training.finetune import FinetuneOptions, finetune, prepare
+    from hyena_dna.training.finetune import finetune
+    from hyena_dna.training.finetune_prepare import FinetuneOptions, prepare
 
     set_threads(threads)
     earlier = Path(output) if resume and output else None

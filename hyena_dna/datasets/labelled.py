@@ -237,7 +237,8 @@ def _from_tables(
         else:
             regions += table.regions
             rows += [_Row(row.sequence, row.label, row.split, row.name) for row in table.sequences]
-        places += [Place(path, row.line) for row in (*table.regions, *table.sequences)]
+        places += [Place(path, region.line) for region in table.regions]
+        places += [Place(path, row.line) for row in table.sequences]
     if regions and rows:
         raise InputError("some tables hold sequences and others regions", file=next(iter(tables.values())))
     if regions:

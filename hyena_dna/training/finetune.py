@@ -18,17 +18,17 @@ from hyena_dna.config import dump_yaml, load_yaml
 from hyena_dna.datasets.label_splits import Split
 from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.card import ModelCard
-from hyena_dna.model.checkpoint import parameters_digest, read_model
+from hyena_dna.model.checkpoint import parameters_digest
 from hyena_dna.model.classifier import SequenceClassifier, TaskConfig, load_classifier, save_classifier
-from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.checkpoints import latest_checkpoint, read_state
 from hyena_dna.training.engine import Precision
 from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits, strand_features
 from hyena_dna.training.finetune_config import FinetuneConfig, ProbeConfig
-from hyena_dna.training.finetune_data import LabelledData, build_data, describe_counts
+from hyena_dna.training.finetune_data import describe_counts
 from hyena_dna.training.finetune_fit import Fit, FitOptions, fit, is_better, validation_value
 from hyena_dna.training.finetune_output import FinetuneResults, write_results
+from hyena_dna.training.finetune_prepare import FinetuneOptions, Prepared, prepare
 from hyena_dna.training.finetune_results import (
     Predicted,
     calibrated,
@@ -39,8 +39,8 @@ from hyena_dna.training.finetune_results import (
 )
 from hyena_dna.training.lora import add_adapters, merge_adapters
 from hyena_dna.training.metrics_log import CsvLog
-from hyena_dna.training.probe_fit import Strands, all_layers, fit_probe, probe_task
-from hyena_dna.training.resources import device_name, peak_memory, select_training_precision
+from hyena_dna.training.probe_fit import Strands, fit_probe, probe_task
+from hyena_dna.training.resources import device_name, peak_memory
 from hyena_dna.training.resume import check_same_settings
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
 from hyena_dna.training.run_record import now, piece, read_record, start_record, write_record
@@ -64,28 +64,6 @@ _HEAD_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
-    """What a run is asked besides its configuration.
-
-    Attributes:
-        name: what the run is called in its report.
-        model: the language model: see `hyena_dna.model.checkpoint.load_model`; None where the configuration has an
-            architecture to train from scratch.
-        device: auto, cpu, cuda or cuda:INDEX.
-        resume: go on with an earlier run in the folder, if there is one.
-        force: delete an earlier run in the folder.
-        quiet: no progress.
-    """
-
-    name: str
-    model: str | None = None
-    device: str = "auto"
-    resume: bool = False
-    force: bool = False
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
 class FinetuneOutcome:
     """How a run ended.
 
@@ -98,82 +76,6 @@ class FinetuneOutcome:
     folder: Path
     exit_code: int
     record: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A run that is ready to start.
-
-    Attributes:
-        config: resolved: nothing that a number depends on is "auto".
-        model: the language model, on the CPU.
-        card: what is known of it.
-        data: examples, targets, splits.
-        task: what is predicted, but for what training decides.
-        device: where it will run.
-    """
-
-    config: FinetuneConfig
-    model: HyenaDNA
-    card: ModelCard
-    data: LabelledData
-    task: TaskConfig
-    device: torch.device
-
-    def describe(self) -> dict[str, Any]:
-        """The run in plain data: task, splits and their counts, what will be trained."""
-        split = self.data.splits[0]
-        return {
-            "mode": self.config.mode,
-            "task": self.task.describe(),
-            "kind": self.task.kind,
-            "labels": list(self.task.labels),
-            "examples": len(self.data.examples),
-            "longest": int(self.data.examples.lengths.max()),
-            "splits": split.description if len(self.data.splits) == 1 else f"{len(self.data.splits)} random folds",
-            "counts": self.data.counts(split),
-            "overlaps": self.data.overlaps[0],
-            "runs": self.config.trainer.seeds * len(self.data.splits),
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-        }
-
-
-def prepare(config: FinetuneConfig, options: FinetuneOptions) -> Prepared:
-    """Read model and data, and check that the one can learn the other.
-
-    Raises:
-        InputError: as `build_data`; there is no model; or head and model do not fit.
-    """
-    device = select_device(options.device)
-    precision = select_training_precision(config.optim.precision, device)
-    config = config.model_copy(update={"optim": config.optim.model_copy(update={"precision": precision})})
-    card = ModelCard()
-    if options.model is not None:
-        if config.model is not None:
-            raise InputError("the configuration has an architecture, and --model gives another",
-                             remedy="leave one of them out")  # fmt: skip
-        loaded = read_model(options.model)
-        model, card = loaded.model, loaded.card
-    elif config.model is not None:
-        model = HyenaDNA(config.model)
-    else:
-        raise InputError("there is no model to fine-tune", remedy="give it with --model")
-    data = build_data(config.data, seed=config.trainer.seed, longest=model.config.max_length)
-    head = config.head
-    task = TaskConfig(
-        kind=data.labelling.kind,
-        labels=data.labelling.labels,
-        window=config.data.window,
-        stranded=config.data.stranded,
-        pooling=head.pooling,
-        layers=all_layers(head.layers, model.config.n_layer),
-        both_strands=head.both_strands,
-        average_strands=head.average_strands,
-    )
-    if config.mode == "probe":
-        task = probe_task(task, config.probe, model.config.n_layer, "concat")
-    SequenceClassifier(model, task)  # fails where head and model do not fit
-    return Prepared(config, model, card, data, task, device)
 
 
 def finetune(config: FinetuneConfig, output: Path, options: FinetuneOptions) -> FinetuneOutcome:
@@ -372,7 +274,8 @@ class _Run:
         classifier = SequenceClassifier(model, task, dropout=self.config.head.dropout)
         head = self.config.head
         if head.from_probe and not scratch and head.pooling != "attention":
-            strands: Strands = "concat" if head.both_strands else "mean" if head.average_strands else "fwd"
+            # What training goes on with: single strands, where it draws one of them for each example.
+            strands: Strands = "concat" if head.both_strands else "each" if head.augment_strands else "fwd"
             config = ProbeConfig(layers=task.layers, pooling=head.pooling, strands=strands)
             fitted, _ = self._probe(seed, split, config, _HEAD_ROWS)
             classifier.classifier.load_state_dict(fitted.classifier.state_dict())

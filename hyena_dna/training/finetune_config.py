@@ -119,8 +119,10 @@ class ProbeConfig(Config):
         default="all", description="Blocks that are pooled side by side; empty: the last norm."
     )
     pooling: Pooling = Field(default="mean+max", description="How positions are pooled.")
-    strands: Literal["auto", "mean", "concat", "fwd"] = Field(
-        default="auto", description="Mean of both strands, both side by side, one; auto: mean or concat, by validation."
+    strands: Literal["auto", "mean", "each", "concat", "fwd"] = Field(
+        default="auto",
+        description="Learn from the mean of both strands, from each as an example, from both side by side, or from the "
+        "given one; auto: mean or concat, by validation.",
     )
     strengths: tuple[Positive, ...] = Field(
         default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
@@ -134,7 +136,7 @@ class LoraSettings(Config):
     """Low-rank adapters (Hu et al. 2021)."""
 
     rank: int = Field(default=8, ge=1, description="Rank of the update of each matrix.")
-    alpha: float = Field(default=16.0, gt=0, description="The update is scaled by alpha / rank.")
+    alpha: int = Field(default=16, ge=1, description="The update is scaled by alpha / rank.")
     train_filters: bool = Field(default=False, description="Train the filter networks too, whole.")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class LabelledData:
     def fingerprint(self) -> str:
         """One sha256 of tokens, targets and splits: runs on equal data have equal ones."""
         digest = hashlib.sha256()
-        arrays = [self.examples.ids, self.examples.lengths, self.labelling.targets]
+        arrays: list[NDArray[Any]] = [self.examples.ids, self.examples.lengths, self.labelling.targets]
         for split in self.splits:
             arrays += split.parts().values()
         for array in arrays:

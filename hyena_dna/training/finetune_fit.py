@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +28,17 @@ from hyena_dna.training.checkpoints import (
 )
 from hyena_dna.training.engine import Precision, step_seed
 from hyena_dna.training.finetune_batches import DeviceExamples, autocast, predict_logits
-from hyena_dna.training.finetune_config import FinetuneConfig, FinetuneOptim
+from hyena_dna.training.finetune_config import FinetuneConfig
 from hyena_dna.training.finetune_loss import class_weights, weighted_loss
+from hyena_dna.training.finetune_optim import finetune_optimizer
 from hyena_dna.training.metrics_log import CsvLog
-from hyena_dna.training.optim import is_decayed, is_filter, set_lr_scale
+from hyena_dna.training.optim import set_lr_scale
 from hyena_dna.training.progress import Progress
 from hyena_dna.training.resources import activation_bytes
 from hyena_dna.training.schedule import lr_scale
 from hyena_dna.training.signals import StopSignals
 
-__all__ = ["Fit", "FitOptions", "finetune_optimizer", "fit", "is_better", "validation_value"]
+__all__ = ["Fit", "FitOptions", "fit", "is_better", "validation_value"]
 
 _BEST = "best-weights.safetensors"
 _LOWER_IS_BETTER = frozenset({"mse", "mae"})
@@ -125,47 +125,6 @@ def validation_value(
     if name not in found:
         raise InputError(f"there is no metric {name!r} for a {task.kind} task", remedy=f"one of {', '.join(found)}")
     return name, found[name].value
-
-
-def finetune_optimizer(classifier: SequenceClassifier, config: FinetuneOptim) -> torch.optim.AdamW:
-    """AdamW with a learning rate per depth: blocks far from the output know more that is general, and change less.
-
-    Groups carry `peak_lr` and `names`, as `hyena_dna.training.optim.build_optimizer` makes them. Head, norms, biases,
-    embeddings, filters and adapters are not decayed.
-    """
-    top = classifier.model.config.n_layer
-    members: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
-    for name, parameter in classifier.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        own = name.removeprefix("model.")
-        if own.startswith("classifier."):
-            lr, decay = config.head_lr or config.lr, 0.0
-        else:
-            lr = config.lr * config.layer_decay ** (top - _depth(own, top))
-            adapter = ".lora_" in own
-            decay = config.weight_decay if is_decayed(own, parameter) and not adapter else 0.0
-            decay = 0.0 if is_filter(own) else decay
-        members.setdefault((lr, decay), []).append((name, parameter))
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [parameter for _, parameter in found],
-            "names": [name for name, _ in found],
-            "lr": lr,
-            "peak_lr": lr,
-            "weight_decay": decay,
-        }
-        for (lr, decay), found in members.items()
-    ]
-    fused = all(parameter.is_cuda for parameter in classifier.parameters())
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
-
-
-def _depth(name: str, top: int) -> int:
-    """0 for the embeddings, the number of its block for what is in one, the last for what comes after."""
-    if name.startswith("backbone.layers."):
-        return int(name.split(".")[2]) + 1
-    return 0 if name.startswith("backbone.embeddings.") else top
 
 
 class _Order:
@@ -306,13 +265,11 @@ class _Fitting:
                 f"out of GPU memory with {self.pass_rows} examples per forward pass: set optim.batch_size lower"
             ) from None
         self.scaler.unscale_(self.optimizer)
-        gradients = [value for value in self.trained.values() if value.grad is not None]
+        gradients = [value.grad for value in self.trained.values() if value.grad is not None]
         # Sums were divided by the number of rows; the mean is over weights.
         factor = len(rows) / sums[1]
-        norm = torch.nn.utils.get_total_norm([value.grad for value in gradients if value.grad is not None]) * factor
-        torch._foreach_mul_(
-            [value.grad for value in gradients], factor * (self.optim.clip / (norm + 1e-6)).clamp(max=1.0)
-        )
+        norm = torch.nn.utils.get_total_norm(gradients) * factor
+        torch._foreach_mul_(gradients, factor * (self.optim.clip / (norm + 1e-6)).clamp(max=1.0))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return sums

@@ -20,7 +20,9 @@ from hyena_dna.training.finetune_fit import is_better, validation_value
 
 __all__ = ["ProbeFit", "Strands", "all_layers", "fit_probe", "probe_task"]
 
-Strands = Literal["mean", "concat", "fwd"]
+Strands = Literal["mean", "each", "concat", "fwd"]
+"""Learn from the mean over strands, from each strand as an example of its own (and predict by the mean of both), from
+both side by side, or from the given one."""
 
 _ITERATIONS = 400
 # Hyperparameters are settled by this many training rows; the chosen ones are fitted on all.
@@ -61,7 +63,7 @@ def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, strands: Str
             "layers": all_layers(config.layers, n_layer),
             "pooling": config.pooling,
             "both_strands": strands == "concat",
-            "average_strands": strands == "mean",
+            "average_strands": strands in ("mean", "each"),
         }
     )
 
@@ -96,10 +98,11 @@ def fit_probe(
     tried: list[dict[str, Any]] = []
     name = ""
     for strands in ways:
-        scale = _Scale(_view(train[0][trial], strands))
-        x, held = scale(_view(train[0][trial], strands)), scale(_view(val[0], strands))
+        learnt, targets = _rows(train[0][trial], train[1][trial], strands)
+        scale = _Scale(learnt)
+        held = scale(_view(val[0], strands))
         before = -math.inf
-        for strength, weight, bias in _path(task, x, train[1][trial], config.strengths, balanced=balanced):
+        for strength, weight, bias in _path(task, scale(learnt), targets, config.strengths, balanced=balanced):
             name, value = validation_value(task, val[1], (held @ weight.T + bias).astype(np.float32), metric)
             tried.append({"strands": strands, "C": strength, f"val_{name}": value})
             if best is None or is_better(name, value, best[0]):
@@ -109,9 +112,9 @@ def fit_probe(
             before = value
     assert best is not None
     value, strands, strength = best
-    view = _view(train[0], strands)
-    scale = _Scale(view)
-    ((_, weight, bias),) = _path(task, scale(view), train[1], (strength,), balanced=balanced)
+    learnt, targets = _rows(*train, strands)
+    scale = _Scale(learnt)
+    ((_, weight, bias),) = _path(task, scale(learnt), targets, (strength,), balanced=balanced)
     classifier = SequenceClassifier(model, probe_task(task, config, model.config.n_layer, strands))
     weight, bias = scale.undo(weight, bias)
     if task.kind == "regression":
@@ -126,11 +129,20 @@ def fit_probe(
 
 
 def _view(features: NDArray[np.float32], strands: Strands) -> NDArray[np.float32]:
-    if strands != "mean":
+    """Features that are predicted from: a linear map of the mean is the mean of the maps of both strands."""
+    if strands not in ("mean", "each"):
         return features
     half = features.shape[1] // 2
     mean: NDArray[np.float32] = (features[:, :half] + features[:, half:]) / 2
     return mean
+
+
+def _rows(features: NDArray[np.float32], targets: Targets, strands: Strands) -> tuple[NDArray[np.float32], Targets]:
+    """Features and targets that are learnt from."""
+    if strands != "each":
+        return _view(features, strands), targets
+    half = features.shape[1] // 2
+    return np.concatenate([features[:, :half], features[:, half:]]), np.concatenate([targets, targets])
 
 
 class _Scale:
@@ -141,7 +153,7 @@ class _Scale:
         self.spread = np.maximum(features.std(0, dtype=np.float64), _LEAST_SPREAD)
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaled = features - self.mean.astype(np.float32)
+        scaled: NDArray[np.float32] = features - self.mean.astype(np.float32)
         scaled /= self.spread.astype(np.float32)
         return scaled
 
