@@ -88,7 +88,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option(
     "--background",
     is_flag=True,
-    help="Also write HYENA_LLR_CORRECTED: less the mean score of the same trinucleotide change elsewhere in the genome.",
+    help="Also write HYENA_LLR_CORRECTED: less the mean of the same trinucleotide change elsewhere in the genome.",
 )
 @click.option(
     "--background-sites",

@@ -45,7 +45,14 @@ class DeltaScorer:
         self._past = model.config.short_filter_length - 1
 
     def score(
-        self, reference: ReferenceTail, rows: torch.Tensor, ids: torch.Tensor, tails: Tails, *, local: bool
+        self,
+        reference: ReferenceTail,
+        rows: torch.Tensor,
+        ids: torch.Tensor,
+        tails: Tails,
+        *,
+        local: bool,
+        alleles: int,
     ) -> torch.Tensor:
         """Score a batch.
 
@@ -56,13 +63,15 @@ class DeltaScorer:
                 token where that lies outside the window.
             tails: what is scored, at most `columns` tokens each.
             local: whether every alternative differs from its reference in at most `MOST_LOCAL` tokens from `changed`.
+            alleles: how many variants that follow each other have the same row and `changed`, all through the batch;
+                what is kept of their reference is cut out once for all of them.
 
         Returns:
             (n, 3) float64: llr, llr_norm, dist.
         """
         model, past = self._model, self._past
         columns = ids.shape[1] - past
-        batch = _Batch(reference, rows, tails, columns, past)
+        batch = _Batch(reference, rows, tails, columns, past, alleles)
         ids = ids.to(torch.int64)
         stream = model.backbone.embeddings(ids)
         for layer, block in enumerate(model.backbone.layers):
@@ -74,16 +83,16 @@ class DeltaScorer:
             else:
                 mixed = self._mix(layer, block, operator, kept, stream, batch)
             # The past keeps whatever it holds: every mixer takes it from the reference.
-            stream[:, past:] += torch.baddbmm(
-                operator.out_proj.bias, mixed.transpose(1, 2), operator.out_proj.weight.T.expand(len(rows), -1, -1)
-            )
+            weight = operator.out_proj.weight.T.expand(len(rows), -1, -1)
+            stream[:, past:].baddbmm_(mixed.transpose(1, 2), weight).add_(operator.out_proj.bias)
             stream += block.mlp(block.norm2(stream))
         hidden = model.backbone.ln_f(stream[:, past:])
         scores = torch.empty(len(rows), columns, dtype=torch.float64, device=rows.device)
-        scores[:, 0] = pick_tokens(reference.log_probs[rows, batch.at - 1], ids[:, past])
+        scores[:, 0] = pick_tokens(batch.join(reference.log_probs[batch.rows, batch.at - 1][:, None]), ids[:, past])
         scores[:, 1:] = pick_tokens(next_token_log_probs(model, hidden[:, :-1]), ids[:, past + 1 :])
-        shifts = hidden.sub_(batch.positions(reference.hidden, columns))
-        return summarise(tails, batch.positions(reference.scores[..., None], columns)[..., 0], scores, shifts)
+        batch.split(hidden).sub_(batch.positions(reference.hidden, columns))
+        ref_scores = batch.join(batch.positions(reference.scores[..., None], columns)[..., 0])
+        return summarise(tails, ref_scores, scores, hidden)
 
     def _mix(
         self,
@@ -100,11 +109,18 @@ class DeltaScorer:
         for n in range(config.order):
             index = n if config.leading_conv else n - 1
             if index >= 0:
-                change = z - batch.channels(kept.sources[index], batch.columns)
-                z = self._filters.convolve(layer, index, change)
-                z += batch.channels(kept.results[index], batch.columns)
-            z = z * gates[config.order - 1 - n] if index < 0 else z.mul_(gates[config.order - 1 - n])
+                z = self._convolve(layer, index, z, kept, batch)
+            z.mul_(gates[config.order - 1 - n])
         return z
+
+    def _convolve(self, layer: int, index: int, z: torch.Tensor, kept: LayerTail, batch: _Batch) -> torch.Tensor:
+        """The output of a long convolution whose input is `z`: the reference's, and what the change of input adds."""
+        padded = self._filters.padded(z)
+        change = batch.split(padded[..., : batch.columns])
+        torch.sub(batch.split(z), batch.channels(kept.sources[index], batch.columns), out=change)
+        found = self._filters.convolve(layer, index, padded, batch.columns)
+        batch.split(found).add_(batch.channels(kept.results[index], batch.columns))
+        return found
 
     def _mix_locally(
         self,
@@ -127,18 +143,17 @@ class DeltaScorer:
             index = n if config.leading_conv else n - 1
             gate = gates[config.order - 1 - n]
             if index < 0:
-                z = z * gate
+                z.mul_(gate)
                 continue
-            change = z - batch.channels(kept.sources[index], z.shape[-1])
-            z = (
-                self._filters.spread(0, index, change, batch.columns)
-                if index == 0
-                else self._filters.convolve(0, index, change)
-            )
-            z = z + batch.channels(kept.results[index], batch.columns)
-            whole_gate = batch.channels(kept.gates[index], batch.columns)
-            whole_gate[..., :width] = gate
-            z *= whole_gate
+            if index == 0:
+                batch.split(z).sub_(batch.channels(kept.sources[0], width))
+                z = self._filters.spread(0, 0, z, batch.columns)
+                batch.split(z).add_(batch.channels(kept.results[0], batch.columns))
+            else:
+                z = self._convolve(0, index, z, kept, batch)
+            near = z[..., :width] * gate
+            batch.split(z).mul_(batch.channels(kept.gates[index], batch.columns))
+            z[..., :width] = near
         return z
 
     def _project(
@@ -148,40 +163,58 @@ class DeltaScorer:
         past = batch.past
         u = block.norm1(stream)
         if past:
-            u[:, :past] = batch.positions(kept.inputs, past, before=past)
-        weight = operator.in_proj.weight.expand(len(u), -1, -1)
-        projected = torch.baddbmm(operator.in_proj.bias[:, None], weight, u.transpose(1, 2))
-        if batch.inside is not None:
-            # Before the window a projection is zero, not the projection of zero.
-            projected[..., :past] *= batch.inside[:, None]
+            batch.split(u[:, :past]).copy_(batch.positions(kept.inputs, past, before=past))
+        weight, bias = operator.in_proj.weight.expand(len(u), -1, -1), operator.in_proj.bias
         short = operator.short_filter
         assert short.bias is not None
-        return short_conv(projected, short.weight, short.bias)[..., past:]
+        if batch.inside is None:
+            # A constant passes a convolution as a constant: one pass over memory less than adding it first.
+            projected = torch.bmm(weight, u.transpose(1, 2))
+            constant = torch.addcmul(short.bias, bias, short.weight.sum((1, 2)))
+        else:
+            # Before the window a projection is zero, not the projection of zero.
+            projected = torch.baddbmm(bias[:, None], weight, u.transpose(1, 2))
+            projected[..., :past] *= batch.inside[:, None]
+            constant = short.bias
+        return short_conv(projected, short.weight, constant)[..., past:]
 
 
 class _Batch:
     """Cuts what belongs to each variant of a batch out of what is kept of the reference windows.
 
+    Variants at one place follow each other, `alleles` of them at every place, and share one cut.
+
     Attributes:
-        rows: (n,) reference window of each variant.
-        at: (n,) index of `changed` among the kept positions.
+        rows: (places,) reference window of each place.
+        at: (places,) index of `changed` among the kept positions.
         columns: positions computed.
         past: positions before `changed` that the short convolution reads.
         inside: (n, past), whether those are inside the window; None where all are.
     """
 
-    def __init__(self, reference: ReferenceTail, rows: torch.Tensor, tails: Tails, columns: int, past: int) -> None:
-        self.rows = rows
-        self.at = torch.from_numpy(tails.changed - reference.stretch.start).to(rows.device)
+    def __init__(
+        self, reference: ReferenceTail, rows: torch.Tensor, tails: Tails, columns: int, past: int, alleles: int
+    ) -> None:
+        self.rows = rows[::alleles]
+        self.at = torch.from_numpy(tails.changed[::alleles] - reference.stretch.start).to(rows.device)
+        self._alleles = alleles
         self.columns = columns
         self.past = past
         before = tails.changed[:, None] + np.arange(-past, 0)
         self.inside = None if (before >= 0).all() else torch.from_numpy(before >= 0).to(rows.device)
 
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, ...) -> (places, alleles, ...), a view."""
+        return x.unflatten(0, (-1, self._alleles))
+
+    def join(self, x: torch.Tensor) -> torch.Tensor:
+        """(places, 1, ...) -> (n, ...), the same for every allele of a place."""
+        return x.expand(-1, self._alleles, *x.shape[2:]).flatten(0, 1)
+
     def channels(self, x: torch.Tensor, count: int) -> torch.Tensor:
-        """(windows, d_model, kept) -> (n, d_model, count) from `changed` on; a copy."""
-        return x.unfold(2, count, 1).permute(0, 2, 1, 3)[self.rows, self.at]
+        """(windows, d_model, kept) -> (places, 1, d_model, count) from `changed` on; a copy."""
+        return x.unfold(2, count, 1).permute(0, 2, 1, 3)[self.rows, self.at][:, None]
 
     def positions(self, x: torch.Tensor, count: int, *, before: int = 0) -> torch.Tensor:
-        """(windows, kept, d_model) -> (n, count, d_model) from `before` positions before `changed` on; a copy."""
-        return x.unfold(1, count, 1).permute(0, 1, 3, 2)[self.rows, self.at - before]
+        """(windows, kept, d_model) -> (places, 1, count, d_model) from `before` positions before `changed`; a copy."""
+        return x.unfold(1, count, 1).permute(0, 1, 3, 2)[self.rows, self.at - before][:, None]

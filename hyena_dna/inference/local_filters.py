@@ -41,13 +41,40 @@ class LocalFilters:
     def __init__(self, model: HyenaDNA) -> None:
         self._operators = operators(model)
         self._made: OrderedDict[tuple[str, int, int, int], torch.Tensor] = OrderedDict()
+        self._room: torch.Tensor | None = None
+        self._room_length = 0
         device = model.lm_head.weight.device
         self._limit = _KEPT_BYTES.get(device.type, _KEPT_BYTES["cuda"])
 
-    def convolve(self, layer: int, index: int, z: torch.Tensor) -> torch.Tensor:
-        """Convolve with one filter of a layer: (batch, d_model, T) -> the same."""
-        length = z.shape[-1]
-        size = fast_fft_size(2 * length - 1)
+    def padded(self, z: torch.Tensor) -> torch.Tensor:
+        """Room for the input of `convolve`, zero from T on; the same room every time for one shape.
+
+        Writing the input here in the first place saves the transform a padded copy.
+
+        Args:
+            z: (batch, d_model, T), of which only shape and type are used.
+
+        Returns:
+            (batch, d_model, size) with the size of the transform; what lies before T is anything.
+        """
+        shape = (*z.shape[:-1], fast_fft_size(2 * z.shape[-1] - 1))
+        if self._room is None or self._room.shape != shape or self._room_length != z.shape[-1]:
+            self._room, self._room_length = z.new_zeros(shape), z.shape[-1]
+        return self._room
+
+    def convolve(self, layer: int, index: int, padded: torch.Tensor, length: int) -> torch.Tensor:
+        """Convolve with one filter of a layer.
+
+        Args:
+            layer: the layer.
+            index: the filter.
+            padded: (batch, d_model, size) as `padded` gives it.
+            length: positions T that count.
+
+        Returns:
+            (batch, d_model, T), a part of a larger tensor.
+        """
+        size = padded.shape[-1]
 
         def make() -> torch.Tensor:
             # A skip term is one more tap at distance 0, and so a constant in the spectrum.
@@ -55,7 +82,7 @@ class LocalFilters:
             return spectrum
 
         spectrum = self._keep(("spectrum", layer, length, size), make)[index]
-        whole: torch.Tensor = irfft(rfft(z, n=size).mul_(spectrum), n=size)
+        whole: torch.Tensor = irfft(rfft(padded).mul_(spectrum), n=size)
         return whole[..., :length]
 
     def spread(self, layer: int, index: int, z: torch.Tensor, length: int) -> torch.Tensor:

@@ -129,11 +129,13 @@ class VariantScorer:
         tails = window_tails(windows, self.span)
         scores = torch.empty(len(windows), 3, dtype=torch.float64, device=self._device)
         for passes, rows, members in self._references(windows, tails):
-            for batch, columns, local in self._batches(tails, members):
+            which = np.array([rows[windows[i].key] for i in members])
+            for chosen, columns, local, alleles in self._batches(tails, members, which):
+                batch = members[chosen]
                 part = tails.take(batch)
                 ids = torch.from_numpy(self._alternatives([windows[i] for i in batch], part, columns))
-                which = torch.tensor([rows[windows[i].key] for i in batch], device=self._device)
-                found = delta.score(passes, which, ids.to(self._device), part, local=local)
+                own = torch.from_numpy(which[chosen]).to(self._device)
+                found = delta.score(passes, own, ids.to(self._device), part, local=local, alleles=alleles)
                 scores[torch.from_numpy(batch).to(self._device)] = found
         # Inference tensors stay behind.
         return scores.clone()
@@ -176,20 +178,32 @@ class VariantScorer:
         low, high = max(-self._halo, stretch.start - length // 8), min(length, stretch.end + length // 8)
         return Stretch(min(stretch.start, low), max(stretch.end, high))
 
-    def _batches(self, tails: Tails, members: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int, bool]]:
-        """Windows of similar work together, with the number of positions to compute and whether all are local."""
+    def _batches(
+        self, tails: Tails, members: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], int, bool, int]]:
+        """Windows of similar work together, as indices of `members`, those at one place after each other.
+
+        With the number of positions to compute, whether all are local, and how many there are at every place.
+        """
         columns = np.array([_round_up(int(length), self.span) for length in tails.lengths[members]])
         local = tails.different[members] <= MOST_LOCAL
         kinds = np.where(local, tails.different[members], MOST_LOCAL + 1)
-        order = np.lexsort((members, columns, kinds))
+        work = np.stack([kinds, columns, rows, tails.changed[members]])
+        _, place, counts = np.unique(work, axis=1, return_inverse=True, return_counts=True)
+        alleles = counts[place]
+        order = np.lexsort((members, place, alleles, columns, kinds))
+        work = np.stack([kinds, columns, alleles])[:, order]
         start = 0
         while start < len(order):
             first = order[start]
-            alike = (columns[order[start:]] == columns[first]) & (kinds[order[start:]] == kinds[first])
+            alike = (work[:, start:] == work[:, start, None]).all(axis=0)
             run = len(alike) if alike.all() else int(alike.argmin())
-            size = self.batch_size or self._most(int(columns[first]))
-            yield members[order[start : start + min(run, size)]], int(columns[first]), bool(local[first])
-            start += min(run, size)
+            size, together = self.batch_size or self._most(int(columns[first])), int(alleles[first])
+            if size < together:
+                together = 1
+            size = min(run, size // together * together)
+            yield order[start : start + size], int(columns[first]), bool(local[first]), together
+            start += size
 
     def _alternatives(self, windows: Sequence[StrandWindow], tails: Tails, columns: int) -> NDArray[np.uint8]:
         """(n, past + columns) alternative tokens from the short convolution's past on, PAD outside the window."""

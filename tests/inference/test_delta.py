@@ -200,3 +200,20 @@ def test_settings_of_torch_are_put_back(make_model: MakeModel, random_windows: W
     finally:
         torch.set_float32_matmul_precision(before)
     assert worst(scores, VariantScorer(make_model(258)).score(random_windows(1, 256, 5))) < FLOAT32_BOUND
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 7])
+def test_alleles_of_one_place_share_what_is_cut_of_the_reference(
+    make_model: MakeModel, random_windows: Windows, batch_size: int | None
+) -> None:
+    # One, two or three alleles at a place, forward and reverse windows mixed, and batches that end amid a place.
+    windows: list[StrandWindow] = []
+    for index, window in enumerate(random_windows(13, 256, 20)):
+        for step in range(index % 3 + 1):
+            alt = window.alt_ids.copy()
+            if window.n_alt:
+                alt[window.changed] = 7 + (alt[window.changed] - 7 + step) % 4
+            windows.append(window._replace(alt_ids=alt))
+    order = np.random.default_rng(1).permutation(len(windows))
+    one, two = both(make_model(258).double(), [windows[i] for i in order], 4096, batch_size)
+    assert worst(one, two) < FLOAT64_BOUND
