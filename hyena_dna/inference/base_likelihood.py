@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
     "BaseScorer",
     "BaseStrands",
     "ChunkScores",
+    "RunningScores",
     "default_context",
     "per_base_likelihood",
     "piece_limits",
@@ -114,6 +116,7 @@ class BaseScorer:
         window: length of tiles in bp.
         context: least bases before a scored one.
         strands: strands that are read.
+        batch_tokens: tokens of a batch.
 
     Args:
         model: a float32 model in evaluation mode, on the device.
@@ -149,7 +152,7 @@ class BaseScorer:
         self.strands = strands
         self.device = model.lm_head.weight.device
         self._batch_size = batch_size
-        self._batch_tokens = (
+        self.batch_tokens = (
             batch_tokens(self.device, model.config.d_model) if batch_size is None else self.window * batch_size
         )
 
@@ -165,6 +168,17 @@ class BaseScorer:
     def tokens(self, chunk: Chunk) -> int:
         """Tokens that the model reads for a chunk, on all strands."""
         return int(self._tiles(chunk)[0].lengths.sum())
+
+    def trial(self) -> float:
+        """Tokens per second on random bases, in a batch of common size."""
+        count = max(1, self.batch_tokens // self.window)
+        bases = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), (count, self.window))
+        rows = [(Row(None, 0, self.window, "", "."), row.tobytes()) for row in bases]
+        (chunk,) = sequence_chunks(rows, limits=ChunkLimits(count, count * self.window, self.window))
+        self.score(chunk)
+        began = time.perf_counter()
+        self.score(chunk)
+        return self.tokens(chunk) / (time.perf_counter() - began)
 
     def score(self, chunk: Chunk) -> ChunkScores:
         """Score one chunk, one step after the other."""
@@ -197,7 +211,7 @@ class BaseScorer:
     def plan(self, chunk: Chunk) -> PlannedScores:
         """Cut the windows of a chunk and batch them."""
         tiles, low = self._tiles(chunk)
-        groups = batches_by_length(tiles.lengths, self._batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE)
+        groups = batches_by_length(tiles.lengths, self.batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE)
         return PlannedScores(chunk, tiles, low, [self._cut(chunk, tiles, rows) for rows in groups])
 
     def _cut(self, chunk: Chunk, tiles: Tiles, rows: NDArray[np.int64]) -> _Batch:
@@ -243,16 +257,23 @@ class BaseScorer:
             log_probs = next_token_log_probs(self.model, hidden[:, part.start - 1 : part.stop - 1])
             targets = ids[:, part]
             known = (targets >= A) & (targets <= T)
-            found[0, :, part] = torch.where(known, pick_tokens(log_probs, targets).float(), torch.nan)
             bases = log_probs[..., A : T + 1].log_softmax(-1)
-            found[1, :, part] = torch.where(known, -(bases.exp() * bases).sum(-1), torch.nan)
+            for values, scores in zip(
+                found, (pick_tokens(log_probs, targets).float(), -(bases.exp() * bases).sum(-1)), strict=True
+            ):
+                # What is no number is told from what has no score.
+                values[:, part] = torch.where(known, scores.nan_to_num(nan=torch.inf, neginf=torch.inf), torch.nan)
         if self.device.type != "cuda":
             return found
         pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
         return pinned.copy_(found, non_blocking=True)
 
     def finish(self, running: RunningScores) -> ChunkScores:
-        """Wait for the device and put the scores of a chunk in order."""
+        """Wait for the device and put the scores of a chunk in order.
+
+        Raises:
+            InputError: a score is not finite; the model is at fault.
+        """
         if running.ready is not None:
             running.ready.synchronize()
         plan, tiles = running.plan, running.plan.tiles
@@ -274,6 +295,10 @@ class BaseScorer:
                     first = low - pieces[record].left
                 at = int(before[record]) + first
                 values[strand, :, at : at + end - low] = scored
+        if np.isinf(values).any():
+            at = int(np.isinf(values).any((0, 1)).argmax())
+            name = plan.chunk.rows[int(np.searchsorted(before, at, "right")) - 1].name
+            raise InputError(f"the model gives no finite likelihood of {name!r}", remedy="check its weights")
         return ChunkScores(plan.chunk, values)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from numpy.typing import NDArray
 from hyena_dna.errors import InputError, missing_extra
 from hyena_dna.files import atomic_directory, atomic_path
 from hyena_dna.output.embedding_parts import COLUMNS, TEXT_COLUMNS, EmbeddingTable
+from hyena_dna.output.npz import open_npz
 
 __all__ = ["SUFFIXES", "check_suffix", "write_embeddings"]
 
 SUFFIXES = (".h5ad", ".parquet", ".npz", ".zarr")
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def check_suffix(path: Path, *, pooled: bool) -> None:
@@ -99,17 +96,7 @@ def _write_npz(table: EmbeddingTable, path: Path) -> None:
     for columns in table.columns():
         for name in TEXT_COLUMNS:
             widths[name] = max(widths[name], max((len(value or "") for value in columns[name]), default=1))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-
-        def write(name: str, dtype: str, shape: tuple[int, ...], pieces: Iterator[NDArray[Any]]) -> None:
-            header = io.BytesIO()
-            np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-            # A fixed date: the same embedding gives the same bytes.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", _EPOCH), "w", force_zip64=True) as handle:
-                handle.write(header.getvalue())
-                for piece in pieces:
-                    handle.write(np.ascontiguousarray(piece, dtype).data.cast("B") if piece.size else b"")
-
+    with open_npz(path) as write:
         write("embeddings", "<f4", (table.records, table.width), (part.vectors for part in table))
         for name in COLUMNS:
             dtype = f"<U{widths[name]}" if name in TEXT_COLUMNS else "<i8"

@@ -27,7 +27,8 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _data(self, index: int) -> Path:
+    def data(self, index: int) -> Path:
+        """The data of a part, unchecked."""
         return self.folder / f"{index:08d}.part"
 
     def _record(self, index: int) -> Path:
@@ -41,9 +42,9 @@ class Parts:
     def write(self, index: int) -> Iterator[tuple[IO[bytes], dict[str, Any]]]:
         """Yield a file for a part's data and a record for what is known of it; the part counts when the block ends."""
         record: dict[str, Any] = {}
-        with atomic_open(self._data(index)) as handle:
+        with atomic_open(self.data(index)) as handle:
             yield handle, record
-        data = self._data(index)
+        data = self.data(index)
         record["part"] = {"size": data.stat().st_size, "crc32": _crc32(data)}
         with atomic_open(self._record(index), "w") as handle:
             json.dump(record, handle)
@@ -59,7 +60,7 @@ class Parts:
         Raises:
             InputError: they are not what was written.
         """
-        data, known = self._data(index), self.record(index)["part"]
+        data, known = self.data(index), self.record(index)["part"]
         if not data.exists() or (data.stat().st_size, _crc32(data)) != (known["size"], known["crc32"]):
             raise InputError("a finished part is damaged", file=data, remedy="start again with --force")
         return data
