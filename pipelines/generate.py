@@ -168,7 +168,7 @@ def _write(text: str, path: Path | None) -> None:
         if path.suffix == ".gz":
             import pysam
 
-            with pysam.BGZFile(str(temporary), "wb") as compressed:
+            with pysam.BGZFile(str(temporary), "wb", None) as compressed:
                 compressed.write(text.encode("ascii"))
         else:
             temporary.write_text(text, "ascii")

@@ -339,12 +339,12 @@ class _Figures:
             "distance_high": field.high,
             "distance_share": field.share,
         }
-        self.facts |= {"half_within": field.distance(0.5), "ninety_percent_within": field.distance(0.9)}
+        self.facts |= {"half_within_bp": field.distance(0.5) + 1, "ninety_percent_within_bp": field.distance(0.9) + 1}
         return draw_distances(
             [Curve("mean", field.mean, field.low, field.high)],
             [Curve("mean", field.share)],
             title="Receptive field: influence of a base on predictions after it, by distance",
-            subtitle=f"{self._model()}, {self.track.title}, {len(self._map().rows):,} output positions",
+            subtitle=f"{self._model()}, {self.track.title}, mean of {len(self._map().rows):,} predictions",
             label="|d logit_i / d x_(i-d)| (logits per base)",
         )
 
@@ -356,21 +356,25 @@ class _Figures:
 
         assert self.other is not None
         attention = view_mixer(self.other, self.ids, self.block)
-        rows = np.arange(len(self.ids))
-        panels = []
-        for name, view, what, label in (
-            ("matrix_share", self.view, "channels", self.names["model"]),
-            ("attention_share", attention, "heads", self.names["other"]),
+        shares, titles = [], []
+        for name, view, model in (
+            ("matrix_share", self.view, self.names["model"]),
+            ("attention_share", attention, self.names["other"]),
         ):
+            hyena = view.config.mixer == "hyena"
             count = view.matrices
-            if len(self.ids) > _MEAN_LENGTH and view.config.n_filters > 1:
+            if hyena and len(self.ids) > _MEAN_LENGTH and view.config.n_filters > 1:
                 count = min(count, _MEAN_CHANNELS)
-            share = view.mean_share(view.strongest(count))
-            self.arrays[name] = share.astype(np.float32)
-            kind = "Hyena: |H(u)|" if view.config.mixer == "hyena" else "Attention: A"
-            panels.append(
-                Panel(share, rows, f"{kind}, mean of {count} {what}, model {label}", "share of the row's weight")
-            )
+            shares.append(view.mean_share(view.strongest(count)))
+            self.arrays[name] = shares[-1].astype(np.float32)
+            kind = "Hyena: |H(u)|" if hyena else "Attention: softmax(QK')"
+            titles.append(f"{kind}, mean of {count} {'channels' if hyena else 'heads'}, model {model}")
+        # One scale for both, or they could not be compared.
+        top = max(float(np.percentile(share[share > 0], 99.5)) for share in shares)
+        panels = [
+            Panel(share, np.arange(len(self.ids)), title, "share of the row's weight", (top / 1e3, top))
+            for share, title in zip(shares, titles, strict=True)
+        ]
         return draw_maps(
             panels, self.track, title=f"Where each output takes its values from, block {self.block} (rows sum to 1)"
         )

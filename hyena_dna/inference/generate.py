@@ -229,7 +229,8 @@ def _same_length(
     batches = np.split(np.arange(len(keys)), range(size, len(keys), size))
     for batch, (ids, scores) in run_batches(one_batch, batches):
         for index, row, score in zip(batch, ids, scores, strict=True):
-            yield Generated(*keys[index], model.tokenizer.decode(row), float(score))
+            prompt, sample = keys[index]
+            yield Generated(prompt, sample, model.tokenizer.decode(row), float(score))
 
 
 def _log_probs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,8 @@ a tile needs only inputs that are known at the end of a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,11 @@ BLOCK = 32
 
 # Runs that are shorter do not earn back what capturing a graph costs.
 _GRAPH_STEPS = 8 * BLOCK
+
+# The arithmetic of one position on a CPU, in multiply-adds, and the side of a tile, from which more threads than one
+# are faster. With less, threads wait for each other: a busy machine took 20 times longer with two than with one.
+_THREADED_STEP = 1 << 24
+_THREADED_SIDE = 2048
 
 Choose = Callable[[torch.Tensor, int], torch.Tensor]
 """(batch, vocab) logits and the number of the step within its block -> (batch,) int64 ids of the next tokens."""
@@ -102,15 +108,15 @@ class Decoder:
         self._logits = self._new(BLOCK, batch, config.vocab_size)
         self._head = model.lm_head.weight[: config.vocab_size].T
         self._spectra: dict[int, torch.Tensor] = {}
-        self._layers = []
+        self._layers: list[_Layer] = []
         for block in model.backbone.layers:
             assert isinstance(block, Block)
             assert isinstance(block.mixer, HyenaOperator)
             weights = block.mixer.short_filter.weight.squeeze(1).unbind(-1)
             projected = self._new(taps - 1 + BLOCK, batch, (config.order + 1) * width)
             first = len(self._layers) * config.n_filters
-            steps = [self._views(projected, range(first, first + config.n_filters), step) for step in range(BLOCK)]
-            self._layers.append(_Layer(block, block.mixer, weights, projected, tuple(steps)))
+            views = [self._views(projected, range(first, first + config.n_filters), step) for step in range(BLOCK)]
+            self._layers.append(_Layer(block, block.mixer, weights, projected, tuple(views)))
         self._id_rows, self._logit_rows = self._ids.unbind(), self._logits.unbind()
         self._read_kernels()
 
@@ -176,7 +182,8 @@ class Decoder:
             )
             hidden = layer.block.mlp(layer.block.norm2(residual))
         assert residual is not None
-        return self.model.backbone.ln_f((hidden + residual)[:, -1]) @ self._head
+        logits: torch.Tensor = self.model.backbone.ln_f((hidden + residual)[:, -1]) @ self._head
+        return logits
 
     def _read_prompt(self, index: int, mixer: HyenaOperator, projections: Projections) -> torch.Tensor:
         """The mixer's recurrence over the prompt; what it adds to later steps goes into the history."""
@@ -213,6 +220,8 @@ class Decoder:
         logits = self._new(self.steps, self.batch, self._logits.shape[-1])
         chosen = torch.zeros(self.steps, self.batch, dtype=torch.int64, device=self._device)
         graph = self._record(choose) if self._device.type == "cuda" and self.steps >= _GRAPH_STEPS else None
+        config = self.model.config
+        wide = self.batch * config.d_model * (config.d_model + config.d_inner) >= _THREADED_STEP
         self._ids[BLOCK] = ids
         for block in range(self._blocks):
             start = block * BLOCK
@@ -222,20 +231,22 @@ class Decoder:
             self._ids[0] = self._ids[BLOCK]
             self._sums.copy_(self._history[..., start : start + BLOCK].permute(0, 3, 1, 2))
             if graph is None:
-                self._steps(count, choose)
+                with _threads(wide):
+                    self._steps(count, choose)
             else:
                 graph.replay()
             self._history[..., start : start + BLOCK] = self._inputs.permute(0, 2, 3, 1)
             logits[start : start + count] = self._logits[:count]
             chosen[start : start + count] = self._ids[1 : count + 1]
             if block + 1 < self._blocks:
-                self._add_tile(block + 1)
+                with _threads(((block + 1) & -(block + 1)) * BLOCK * self.batch >= _THREADED_SIDE):
+                    self._add_tile(block + 1)
         return logits, chosen
 
     def _record(self, choose: Choose) -> torch.cuda.CUDAGraph:
         """One block as a graph of kernels, which starts without a call from Python for each of them."""
         kept = [layer.projected.clone() for layer in self._layers]
-        side = torch.cuda.Stream(self._device)
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):
             self._steps(BLOCK, choose)
@@ -273,7 +284,7 @@ class Decoder:
         assert short is not None
         for projected, tap in zip(step.recent, layer.taps, strict=True):
             short = torch.addcmul(short, projected, tap)
-        *gates, z = short.split(config.d_model, -1)
+        *gates, z = torch.split(short, config.d_model, dim=-1)
         streams = iter(step.streams)
         for n, gate in enumerate(reversed(gates)):
             if n or config.leading_conv:
@@ -285,7 +296,8 @@ class Decoder:
         residual = residual + F.linear(z, mixer.out_proj.weight, mixer.out_proj.bias)
         hidden = F.layer_norm(residual, norm2.normalized_shape, norm2.weight, norm2.bias, norm2.eps)
         hidden = F.gelu(F.linear(hidden, mlp.fc1.weight, mlp.fc1.bias), approximate="tanh")
-        return residual + F.linear(hidden, mlp.fc2.weight, mlp.fc2.bias)
+        output: torch.Tensor = residual + F.linear(hidden, mlp.fc2.weight, mlp.fc2.bias)
+        return output
 
     def _add_tile(self, blocks: int) -> None:
         """After `blocks` whole blocks, let the last inputs meet as many outputs."""
@@ -308,3 +320,17 @@ class Decoder:
         if side not in self._spectra:
             self._spectra[side] = rfft(self._kernels[..., : 2 * side], n=2 * side)
         return self._spectra[side][:, part]
+
+
+@contextlib.contextmanager
+def _threads(several: bool) -> Iterator[None]:
+    """Compute with one CPU thread unless `several` pay."""
+    before = torch.get_num_threads()
+    if several or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

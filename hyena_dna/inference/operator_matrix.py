@@ -60,7 +60,7 @@ def project(mixer: HyenaOperator, u: torch.Tensor) -> Projections:
     assert mixer.short_filter.bias is not None
     groups = short_conv(raw, mixer.short_filter.weight, mixer.short_filter.bias)
     # Checkpoints store the gates in reverse: x^1 is the last group before v, x^N the first.
-    *gates, value = groups.split(mixer.config.d_model, dim=1)
+    *gates, value = torch.split(groups, mixer.config.d_model, dim=1)
     return Projections(raw, tuple(reversed(gates)), value)
 
 
@@ -125,8 +125,10 @@ class MixerView:
                 self._kernels = mixer.filter_fn(u.shape[1]).double().cpu().numpy()
                 self._skips = mixer.filter_fn.bias.double().view(config.n_filters, width).cpu().numpy()
             else:
-                parts = F.linear(u, mixer.in_proj.weight, mixer.in_proj.bias).unflatten(-1, (3, mixer.num_heads, -1))
-                query, key, value = parts[0].permute(1, 2, 0, 3)  # (heads, length, width) each
+                parts = F.linear(u, mixer.in_proj.weight, mixer.in_proj.bias)
+                query, key, value = (
+                    parts[0].view(u.shape[1], 3, mixer.num_heads, -1).permute(1, 2, 0, 3)
+                )  # (heads, length, width) each
                 self._query, self._key = (rotate(part).double().cpu().numpy() for part in (query, key))
                 self._value = value.double().cpu().numpy()
 
@@ -177,7 +179,7 @@ class MixerView:
             matrix, values = self._attention(index), self._value[index]
             outputs = self.outputs[index * width : (index + 1) * width].T
         difference = float(np.abs(matrix @ values - outputs).max())
-        error = difference / max(float(np.abs(outputs).max()), np.finfo(np.float32).tiny)
+        error = difference / max(float(np.abs(outputs).max()), float(np.finfo(np.float32).tiny))
         if not error <= _TOLERANCE:
             raise RunError(
                 f"block {self.layer}, {index}: matrix times values differs from the model's output by {error:.1e} of "
@@ -204,7 +206,8 @@ class MixerView:
         scores = self._query[head] @ self._key[head].T / np.sqrt(self._query.shape[-1])
         scores[np.triu_indices(len(scores), 1)] = -np.inf
         weights: NDArray[np.float64] = np.exp(scores - scores.max(1, keepdims=True))
-        return weights / weights.sum(1, keepdims=True)
+        weights /= weights.sum(1, keepdims=True)
+        return weights
 
     def mean_share(self, indices: Sequence[int]) -> NDArray[np.float64]:
         """How each output position divides its attention among the past, on average over channels or heads.

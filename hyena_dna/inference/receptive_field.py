@@ -62,10 +62,10 @@ def receptive_field(influence: Influence) -> ReceptiveField:
     """
     distances = by_distance(influence.rows, influence.map)
     reached = ~np.isnan(distances).all(0)
-    summary = np.full((3, distances.shape[1]), np.nan)
-    summary[0, reached] = np.nanmean(distances[:, reached], axis=0)
-    summary[1:, reached] = np.nanpercentile(distances[:, reached], [10, 90], axis=0)
-    total = np.nancumsum(summary[0])
+    mean, low, high = np.full((3, distances.shape[1]), np.nan)
+    mean[reached] = np.nanmean(distances[:, reached], axis=0)
+    low[reached], high[reached] = np.nanpercentile(distances[:, reached], [10, 90], axis=0)
+    total = np.nancumsum(mean)
     if not total[-1] > 0:
         raise InputError("no base influences another: the map is zero everywhere")
-    return ReceptiveField(*summary, total / total[-1])
+    return ReceptiveField(mean, low, high, total / total[-1])

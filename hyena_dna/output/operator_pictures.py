@@ -29,7 +29,7 @@ __all__ = [
 
 Array = NDArray[np.floating]
 
-_MOST_PIXELS = 768
+_MOST_PIXELS = 512
 _ZOOM = 48
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -76,6 +76,8 @@ class Panel:
     rows: NDArray[np.int64]
     title: str
     label: str
+    limits: tuple[float, float] | None = None
+    """Ends of the colour scale; None for what the values span."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ def _figure(width: float, height: float) -> Figure:
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.12, h_pad=0.06)  # type: ignore[call-arg]
     return figure
 
 
@@ -141,14 +146,16 @@ def draw_filters(
             scale = np.abs(filters[n, channel] / windows[n, channel]).max()
             for sign in (-1, 1):
                 left.plot(time, sign * scale * windows[n, channel], color=colour, lw=0.9, ls=":", alpha=0.8)
-        left.plot([], [], color="black", lw=0.9, ls=":", label="its window, scaled to touch it")
+        left.plot([], [], color="black", lw=0.9, ls=":", label="window, scaled to touch its filter")
         left.axhline(0, color="black", lw=0.5)
         left.set_xscale("symlog", linthresh=10)
         left.set_xlim(0, length - 1)
         left.set_xlabel("distance t back from the output (bp)")
-        left.set_ylabel(f"h^{n + 1}(t)")
-        left.legend(frameon=False, fontsize=8, ncols=2, loc="best")
-        _tidy(left, "Channels that add most to this sequence")
+        left.set_ylabel(f"$h^{n + 1}(t)$")
+        low, high = left.get_ylim()
+        left.set_ylim(low, high + 0.25 * (high - low))
+        left.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+        _tidy(left, "Filters (lines) within their windows (dotted)")
         limit = float(np.abs(filters[n]).max()) or 1.0
         norm = SymLogNorm(limit / 100, vmin=-limit, vmax=limit)
         shown = right.pcolormesh(
@@ -159,7 +166,7 @@ def draw_filters(
         right.set_xlabel("distance t back from the output (bp)")
         right.set_ylabel("channel (slow to fast decay)")
         _tidy(right, f"All {width} channels; the model's context is {max_length:,} bp")
-        figure.colorbar(shown, ax=right, label=f"h^{n + 1}(t)", pad=0.01)
+        figure.colorbar(shown, ax=right, label=f"$h^{n + 1}(t)$", pad=0.01)
     return figure
 
 
@@ -177,7 +184,7 @@ def draw_matrices(matrices: Sequence[Array], titles: Sequence[str], track: Track
 
     length = len(track.bases)
     zoom = slice(max(0, length - _ZOOM), length)
-    figure = _figure(13, 5.6 * len(matrices) + 0.6)
+    figure = _figure(13, 5.3 * len(matrices) + 0.6)
     figure.suptitle(f"{title}\n{track.title}", fontsize=12)
     grid = figure.subplots(len(matrices), 2, squeeze=False)
     for (left, right), matrix, name in zip(grid, matrices, titles, strict=True):
@@ -199,7 +206,7 @@ def draw_matrices(matrices: Sequence[Array], titles: Sequence[str], track: Track
 
 def draw_maps(panels: Sequence[Panel], track: Track, *, title: str) -> Figure:
     """Maps side by side, each on a logarithmic colour scale of its own."""
-    figure = _figure(7 * len(panels), 6.4)
+    figure = _figure(7 * len(panels), 5.9)
     figure.suptitle(f"{title}\n{track.title}", fontsize=12)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _map(axes, panel, track)
@@ -208,14 +215,17 @@ def draw_maps(panels: Sequence[Panel], track: Track, *, title: str) -> Figure:
 
 def _map(axes: Axes, panel: Panel, track: Track) -> None:
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     length = len(track.bases)
     values, rows = _shrink(panel.values.astype(np.float64), panel.rows)
     values[values <= 0] = np.nan
-    top = float(np.nanpercentile(values, 99.9)) if np.isfinite(values).any() else 1.0
-    bottom = max(top / 1e4, float(np.nanpercentile(values, 2)) if np.isfinite(values).any() else 0.0)
-    norm = LogNorm(min(bottom, top / 10), top)
+    if panel.limits is None:
+        found = values[np.isfinite(values)] if np.isfinite(values).any() else np.ones(1)
+        bottom, top = (float(end) for end in np.percentile(found, [2, 99.9]))
+        norm = LogNorm(min(max(bottom, top / 1e4), top / 10), top)
+    else:
+        norm = LogNorm(*panel.limits)
     edges = np.append(rows, length)
     across = np.linspace(0, length, values.shape[1] + 1)
     shown = axes.pcolormesh(across, edges, values, cmap="magma_r", norm=norm, rasterized=True)
@@ -225,8 +235,8 @@ def _map(axes: Axes, panel: Panel, track: Track) -> None:
     axes.set_aspect("equal")
     short = FuncFormatter(lambda index, _: f"{track.position(index):,.0f}" if index < length else "")
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(short)
-        axis.get_major_locator().set_params(nbins=5)
     axes.set_xlabel(f"input position j ({track.name}, bp)")
     axes.set_ylabel(f"output position i ({track.name}, bp)")
     axes.text(0.97, 0.97, "the future:\nnever read", transform=axes.transAxes, ha="right", va="top", color="#777777")
@@ -276,14 +286,14 @@ def draw_distances(
         half = int(np.searchsorted(share.values, 0.5))
         most = int(np.searchsorted(share.values, 0.9))
         right.plot([half + 1, most + 1], [share.values[half], share.values[most]], "o", color=colour, ms=5,
-                   label=f"half within {half:,} bp, 90 % within {most:,} bp")  # fmt: skip
+                   label=f"half within {half + 1:,} bp, 90 % within {most + 1:,} bp")  # fmt: skip
     right.set_ylim(0, 1.02)
     right.set_ylabel("share of the total within this distance")
     right.legend(frameon=False, fontsize=9, loc="lower right")
     _tidy(right, "Added up from the nearest base on")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xlabel("distance back + 1 (bp)")
+        axes.set_xlabel("distance from the predicted base (bp)")
         axes.grid(alpha=0.25, lw=0.5)
     return figure
 
