@@ -205,7 +205,7 @@ class _Batch:
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(n, ...) -> (places, alleles, ...), a view."""
-        return x.unflatten(0, (-1, self._alleles))
+        return x.view(-1, self._alleles, *x.shape[1:])
 
     def join(self, x: torch.Tensor) -> torch.Tensor:
         """(places, 1, ...) -> (n, ...), the same for every allele of a place."""

@@ -80,7 +80,7 @@ def test_delta_at_1m(make_model: MakeModel, random_windows: Windows) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("window", [1024, 32_768])
+@pytest.mark.parametrize("window", [1024, 32_768, 1_000_000])
 def test_delta_on_a_gpu(make_model: MakeModel, random_windows: Windows, window: int) -> None:
     model = make_model(window + 2).cuda()
     windows = random_windows(5, window, 20, low=window // 2)
