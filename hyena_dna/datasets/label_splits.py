@@ -169,6 +169,8 @@ def _k_folds(examples: Examples, strata: NDArray[np.int64], count: int, seed: in
         raise InputError(f"--k-folds {count}: training, validation and testing need at least three")
     if len(np.unique(groups)) < count:
         raise InputError(f"there are {len(np.unique(groups))} separate examples, too few for {count} folds")
+    if count > np.unique(strata, return_counts=True)[1].max(initial=0):
+        raise InputError(f"there are too few examples of each class for {count} folds")
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed % (1 << 32))
     held = [np.sort(test).astype(np.int64) for _, test in splitter.split(np.zeros(len(examples)), strata, groups)]
     everything = np.arange(len(examples))

@@ -116,14 +116,14 @@ def fit_probe(
     scale = _Scale(learnt)
     ((_, weight, bias),) = _path(task, scale(learnt), targets, (strength,), balanced=balanced)
     classifier = SequenceClassifier(model, probe_task(task, config, model.config.n_layer, strands))
-    weight, bias = scale.undo(weight, bias)
+    head, offset = scale.undo(weight, bias)
     if task.kind == "regression":
         # The head speaks in units of the spread of the labels.
-        weight, bias = weight / task.scale, (bias - task.shift) / task.scale
+        head, offset = head / task.scale, (offset - task.shift) / task.scale
     with torch.no_grad():
         output = classifier.classifier.output
-        output.weight.copy_(torch.from_numpy(weight))
-        output.bias.copy_(torch.from_numpy(bias))
+        output.weight.copy_(torch.from_numpy(head))
+        output.bias.copy_(torch.from_numpy(offset))
     device = model.lm_head.weight.device
     return ProbeFit(classifier.to(device).eval(), strands, strength, name, value, tried)
 
