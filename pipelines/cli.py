@@ -19,7 +19,21 @@ from click.exceptions import NoArgsIsHelpError
 from hyena_dna.errors import InputError, RunError, escape
 
 # In the order of a user's journey; the module of a command is its name with underscores.
-COMMANDS = ("simulate", "pretrain", "finetune", "embed", "likelihood", "score-variants", "merge", "inspect", "generate", "convert", "info", "doctor")
+COMMANDS = (
+    "simulate",
+    "pretrain",
+    "finetune",
+    "embed",
+    "likelihood",
+    "score-variants",
+    "merge",
+    "mutagenesis",
+    "inspect",
+    "generate",
+    "convert",
+    "info",
+    "doctor",
+)
 
 VERSIONED = ("torch", "lightning", "pysam", "pyfaidx", "numpy")
 

@@ -15,7 +15,7 @@ from hyena_dna.inference.inputs import Chunk, Row
 from hyena_dna.output.embedding_parts import write_part
 from hyena_dna.output.parts import Parts
 
-__all__ = ["Engine", "RunTotals", "embed_chunks", "run_chunks"]
+__all__ = ["Engine", "Progress", "RunTotals", "embed_chunks", "run_chunks"]
 
 _log = logging.getLogger("hyena_dna")
 
@@ -112,7 +112,7 @@ def run_chunks(
     Raises:
         InputError: there are no records, or as `store` and the engine.
     """
-    progress = _Progress(total_records)
+    progress = Progress(total_records)
     chunk_count = records = bases = computed = 0
 
     def plans() -> Iterator[Plan | Chunk]:
@@ -148,8 +148,12 @@ def run_chunks(
     return RunTotals(chunk_count, records, bases, computed)
 
 
-class _Progress:
-    """A line with the rate and, where the total is known, the time left, every ten seconds."""
+class Progress:
+    """A line with the rate and, where the total is known, the time left, every ten seconds.
+
+    Args:
+        total: number of records, where it is known.
+    """
 
     def __init__(self, total: int | None) -> None:
         self._total = total
@@ -157,6 +161,7 @@ class _Progress:
         self._began = self._shown = time.monotonic()
 
     def show(self, records: int, bases: int) -> None:
+        """Say how far a run is: records that are done, and bp that this run computed."""
         if self._first is None and bases:
             self._first = records
         now = time.monotonic()

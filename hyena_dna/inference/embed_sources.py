@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from hyena_dna.inference.inputs import (
     sequence_chunks,
 )
 
-__all__ = ["InputOptions", "Source", "open_source"]
+__all__ = ["InputOptions", "Source", "named_regions", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,15 @@ def open_source(options: InputOptions) -> Source:
     with _reference(options) as reference:
         if options.regions is not None:
             return _regions(options, reference, _read_regions(options, options.regions, reference), options.regions)
-        return _regions(options, reference, _places(options.places, reference), None)
+        return _regions(options, reference, named_regions(options.places, reference), None)
 
 
-def _places(places: tuple[str, ...], reference: Reference) -> list[Region]:
-    """Regions that a user named, or all contigs; contigs without bases have nothing to read."""
+def named_regions(places: Sequence[str], reference: Reference) -> list[Region]:
+    """Regions that a user named, `CONTIG[:START-END]` (1-based, both ends); all contigs that have bases where none is.
+
+    Raises:
+        InputError: a region is not one, or lies beyond its contig; the genome has no bases.
+    """
     if not places:
         found = [Region(Interval(name, 0, size, "."), name) for name, size in reference.contigs.items() if size]
         if not found:

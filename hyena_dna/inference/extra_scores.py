@@ -17,10 +17,19 @@ from hyena_dna.genome.variants import Trimmed
 from hyena_dna.inference.background import Background
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.runtime import batch_tokens, run_batches
-from hyena_dna.model.classifier import SequenceClassifier
+from hyena_dna.model.classifier import SequenceClassifier, TaskConfig
 from hyena_dna.output.score_fields import ScoreField
 
-__all__ = ["ClassDeltas", "ContextCorrection", "ExtraScores", "ScoredAllele", "WindowBuilder"]
+__all__ = [
+    "ClassDeltas",
+    "ContextCorrection",
+    "ExtraScores",
+    "ScoredAllele",
+    "WindowBuilder",
+    "delta_names",
+    "predict_rows",
+    "rows_at_once",
+]
 
 WindowBuilder = Callable[[Sequence[tuple[str, Trimmed]]], list[AlleleWindows]]
 """Windows of many variants, each given by contig and change."""
@@ -105,13 +114,10 @@ class ClassDeltas:
         self._classifier = classifier
         self._room = spec.room
         self._windows = windows
-        self._device = classifier.model.lm_head.weight.device
-        self._size = batch_size or max(1, batch_tokens(self._device, classifier.model.config.d_model) // spec.window)
+        self._size = batch_size or rows_at_once(classifier, spec.window)
         task = classifier.task
         unit = "predicted number" if task.kind == "regression" else "logit"
-        names = [_NOT_IN_A_KEY.sub("_", label) for label in task.output_labels]
-        # Labels that differ in forbidden letters alone would share a key.
-        names = [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names, 1)]
+        names = delta_names(task)
         self.fields = tuple(
             ScoreField(f"HYENA_DELTA_{name}", f"delta_{name}", f"{unit} of {_plain(label)}: alt minus ref")
             for name, label in zip(names, task.output_labels, strict=True)
@@ -138,24 +144,45 @@ class ClassDeltas:
             pairs.append((len(rows), places[one.forward.key]))
             rows.append(one.forward.alt_ids)
         if rows:
-            logits = self._logits(rows)
+            logits = predict_rows(self._classifier, rows, self._size)
             alternative, reference = np.array(pairs).T
             found[fitting] = logits[alternative] - logits[reference]
         return found
 
-    def _logits(self, rows: Sequence[Ids]) -> NDArray[np.float64]:
-        def compute(batch: NDArray[np.int64]) -> NDArray[np.float64]:
-            ids = torch.from_numpy(np.stack([rows[row] for row in batch]))
-            values: NDArray[np.float64] = self._classifier.predict(ids.to(self._device)).double().cpu().numpy()
-            return values
 
-        # Windows of one reference follow it, so that both alleles are computed in like batches.
-        batches = (np.arange(start, min(start + self._size, len(rows))) for start in range(0, len(rows), self._size))
-        with high_precision(self._device):
-            logits = np.concatenate([values for _, values in run_batches(compute, batches)])
-        if not np.isfinite(logits).all():
-            raise RunError("the model predicts numbers that are not finite")
-        return logits
+def delta_names(task: TaskConfig) -> list[str]:
+    """The outputs of a task as parts of names that every format allows."""
+    names = [_NOT_IN_A_KEY.sub("_", label) for label in task.output_labels]
+    # Labels that differ in forbidden letters alone would share a key.
+    return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names, 1)]
+
+
+def rows_at_once(classifier: SequenceClassifier, window: int) -> int:
+    """Windows of one batch that suit the device."""
+    device = classifier.model.lm_head.weight.device
+    return max(1, batch_tokens(device, classifier.model.config.d_model) // window)
+
+
+def predict_rows(classifier: SequenceClassifier, rows: Sequence[Ids], size: int) -> NDArray[np.float64]:
+    """Logits of windows of one length, in batches of `size`, in the precision of the weights.
+
+    Raises:
+        RunError: a logit is not finite.
+    """
+    device = classifier.model.lm_head.weight.device
+
+    def compute(batch: NDArray[np.int64]) -> NDArray[np.float64]:
+        ids = torch.from_numpy(np.stack([rows[row] for row in batch]))
+        values: NDArray[np.float64] = classifier.predict(ids.to(device)).double().cpu().numpy()
+        return values
+
+    # Windows of one reference follow it, so that both alleles are computed in like batches.
+    batches = (np.arange(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+    with high_precision(device):
+        logits = np.concatenate([values for _, values in run_batches(compute, batches)])
+    if not np.isfinite(logits).all():
+        raise RunError("the model predicts numbers that are not finite")
+    return logits
 
 
 def _plain(label: str) -> str:

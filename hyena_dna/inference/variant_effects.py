@@ -16,7 +16,7 @@ from hyena_dna.genome.variants import Variant, classify
 from hyena_dna.inference.variant_scorer import DEFAULT_SPAN, Method, VariantScorer
 from hyena_dna.model.model import HyenaDNA
 
-__all__ = ["VariantScore", "VariantScorer", "score_variants"]
+__all__ = ["VariantScore", "VariantScorer", "score_batch", "score_variants"]
 
 _VARIANTS_AT_ONCE = 512
 _MAX_N_FRACTION = 0.1
@@ -86,13 +86,14 @@ def score_variants(
     tiles = TokenTiles(reference.fetch, reference.contigs, spec)
     results: list[VariantScore] = []
     for start in range(0, len(variants), _VARIANTS_AT_ONCE):
-        results += _score_some(scorer, tiles, variants[start : start + _VARIANTS_AT_ONCE], max_n_fraction)
+        results += score_batch(scorer, tiles, variants[start : start + _VARIANTS_AT_ONCE], max_n_fraction)
     return results
 
 
-def _score_some(
+def score_batch(
     scorer: VariantScorer, tiles: TokenTiles, variants: Sequence[Variant], max_n_fraction: float
 ) -> list[VariantScore]:
+    """The scores of a few variants, by a scorer and over tiles that are kept between calls."""
     statuses, forward, reverse = [], [], []
     for variant in variants:
         status = _status(tiles, variant)

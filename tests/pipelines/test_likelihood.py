@@ -103,7 +103,7 @@ def test_tracks_of_a_genome_hold_what_the_model_says_of_each_base(
             if at - begin >= WINDOW:
                 begin += -(-(at - begin - WINDOW + 1) // (WINDOW - CONTEXT)) * (WINDOW - CONTEXT)
             # The last tile of a piece ends with it.
-            begin = min(begin, max(max(0, first - CONTEXT), min(size, first + step) - WINDOW))
+            begin = min(begin, max(0, first - CONTEXT, min(size, first + step) - WINDOW))
             assert values["fwd"][at] == pytest.approx(direct(network, bases[begin : at + 1]), abs=CLOSE)
         for at in (size - 2, size - 30):
             expected = direct(network, reverse_complement(bases[at:]))
