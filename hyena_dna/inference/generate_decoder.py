@@ -316,7 +316,8 @@ class Decoder:
         """(streams, channels of the part, side + 1) transforms of the kernels' first 2 * side values."""
         if 4 * side > self._kernels.shape[-1]:
             # Such a tile comes up once or twice.
-            return rfft(self._kernels[:, part, : 2 * side], n=2 * side)
+            spectrum: torch.Tensor = rfft(self._kernels[:, part, : 2 * side], n=2 * side)
+            return spectrum
         if side not in self._spectra:
             self._spectra[side] = rfft(self._kernels[..., : 2 * side], n=2 * side)
         return self._spectra[side][:, part]

@@ -51,8 +51,10 @@ def test_every_form_gives_the_logits_of_the_whole_sequence(
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("prompt", [1, 2, 3, 31, 32, 33, 100])
-@pytest.mark.parametrize("length", [BLOCK, 4 * BLOCK + 1, 260])
+@pytest.mark.parametrize(
+    ("prompt", "length"),
+    [(1, BLOCK), (2, 4 * BLOCK + 1), (3, 260), (31, 4 * BLOCK + 1), (32, 3 * BLOCK), (33, 260), (100, 101), (100, 260)],
+)
 def test_prompts_and_lengths_that_fit_no_tile(model: HyenaDNA, prompt: int, length: int) -> None:
     ids = torch.randint(7, 12, (3, max(length, prompt + 1)))
     found, expected = forced(model, ids, prompt)

@@ -28,7 +28,7 @@ def test_matrix_times_values_is_the_operators_output(
 ) -> None:
     model = make_model(64, order=order, leading_conv=leading_conv).double()
     view = view_mixer(model, random_ids(length), 2)
-    mixer = model.backbone.layers[1].mixer
+    mixer = view.mixer
     products = np.stack([(one := view.matrix(c)).matrix @ one.values for c in range(16)])
     assert all(view.matrix(channel).error < 1e-10 for channel in (0, 15))
     # All channels together, through the output projection, are what the mixer gives.
@@ -64,7 +64,7 @@ def test_attention(make_model: Callable[..., HyenaDNA]) -> None:
 def test_the_strongest_channel_adds_most(make_model: Callable[..., HyenaDNA]) -> None:
     model = make_model(64)
     view = view_mixer(model, random_ids(40), 1)
-    weight = model.backbone.layers[0].mixer.out_proj.weight.detach().numpy()
+    weight = view.mixer.out_proj.weight.detach().numpy()
     added = [np.linalg.norm(np.outer(view.outputs[c], weight[:, c])) for c in range(16)]
     assert view.strongest(16) == np.argsort(added)[::-1].tolist()
 
