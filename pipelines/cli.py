@@ -23,6 +23,7 @@ COMMANDS = (
     "simulate",
     "pretrain",
     "finetune",
+    "predict",
     "embed",
     "likelihood",
     "score-variants",
@@ -31,6 +32,7 @@ COMMANDS = (
     "inspect",
     "generate",
     "convert",
+    "release",
     "info",
     "doctor",
 )

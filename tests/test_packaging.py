@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "data" / "models"
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -44,11 +46,13 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-def test_the_wheel_holds_two_packages_and_the_configurations(wheel: Path) -> None:
+def test_the_wheel_holds_two_packages_configurations_and_models(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"hyena_dna", "pipelines"}
-    for name in ("hyena_dna/py.typed", "hyena_dna/configs/pretrain/tiny-1k.yaml", "hyena_dna/output/report.html.j2"):
-        assert name in names
+    shipped = [path for root in ("configs", "data/models") for path in (ROOT / root).rglob("*") if path.is_file()]
+    wanted = {f"hyena_dna/{path.relative_to(ROOT)}".replace("data/models", "models") for path in shipped}
+    assert {"hyena_dna/configs/pretrain/release-splits.bed", "hyena_dna/models/README.md"} <= wanted
+    assert wanted | {"hyena_dna/py.typed", "hyena_dna/output/report.html.j2"} <= set(names)
 
 
 def test_the_command_works_from_another_folder(environment: Path, tmp_path: Path) -> None:
@@ -60,6 +64,16 @@ def test_the_command_works_from_another_folder(environment: Path, tmp_path: Path
     package, *configs = run(environment / "python", "-c", where, cwd=tmp_path).split()
     assert Path(package).is_relative_to(environment.parent)
     assert configs == sorted(path.stem for path in (ROOT / "configs" / "pretrain").glob("*.yaml"))
+
+
+def test_the_installed_command_knows_its_models(environment: Path, tmp_path: Path) -> None:
+    """Every bundled model is found by name from another folder, and says what it said when it was made."""
+    known = json.loads(run(environment / "hyena-dna", "info", "--json", cwd=tmp_path))
+    assert [facts["name"] for facts in known] == sorted(path.parent.name for path in MODELS.glob("*/config.json"))
+    check = "import sys; from hyena_dna.inference.expected_scores import check_expected as c; print(c(sys.argv[1]))"
+    for facts in known:
+        assert Path(facts["weights"]).is_relative_to(environment.parent)
+        assert "log_likelihood" in run(environment / "python", "-c", check, facts["name"], cwd=tmp_path)
 
 
 def test_the_installed_command_trains_and_reports(environment: Path, tmp_path: Path) -> None:
