@@ -80,21 +80,22 @@ class _Groups:
         self.projected, self.width = projected, width
         self.taps = weights.short_weight.flatten(1).contiguous()
         self.bias = weights.short_bias.contiguous()
+        self.in_bias = weights.in_bias.contiguous()
         self.count = projected.shape[1] // width
 
-    def __getitem__(self, group: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, group: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         part = slice(group * self.width, (group + 1) * self.width)
-        return self.projected[:, part], self.taps[part], self.bias[part]
+        return self.projected[:, part], self.in_bias[part], self.taps[part], self.bias[part]
 
     def gate(self, group: int, other: torch.Tensor | int | None) -> torch.Tensor:
         """short(group) times a tensor, another group's short convolution, or nothing."""
-        a, taps_a, bias_a = self[group]
-        b, taps_b, bias_b, kind = self._other(group, other)
+        a, in_a, taps_a, bias_a = self[group]
+        b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
         block = min(_BLOCK, triton.next_power_of_2(length))
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
-            a, b, taps_a, bias_a, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
+            a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
             TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
         )  # fmt: skip
         return y
@@ -103,18 +104,18 @@ class _Groups:
         self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
     ) -> torch.Tensor | None:
         """Gradients of `gate` into `sums`; that of `other` is returned where it is a tensor."""
-        a, taps_a, bias_a = self[group]
-        b, taps_b, bias_b, kind = self._other(group, other)
+        a, in_a, taps_a, bias_a = self[group]
+        b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         block = min(_BLOCK, triton.next_power_of_2(length))
         blocks = triton.cdiv(length, block)
-        partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 1), dtype=torch.float32)
+        partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 2), dtype=torch.float32)
         d_a = sums.projected[:, group * channels : (group + 1) * channels]
         d_b = sums.projected[:, other * channels : (other + 1) * channels] if isinstance(other, int) else None
         if d_b is None:
             d_b = torch.empty_like(grad)
         gate_backward[(batch * channels * blocks,)](
-            a, b, grad, taps_a, bias_a, taps_b, bias_b, d_a, d_b, partials[0], partials[1], channels, length,
+            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, *partials, channels, length,
             *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0),
             TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
         )  # fmt: skip
@@ -125,9 +126,9 @@ class _Groups:
 
     def _other(
         self, group: int, other: torch.Tensor | int | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, str]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, str]:
         if isinstance(other, torch.Tensor):
-            return other, self.taps, self.bias, "values"
+            return other, self.in_bias, self.taps, self.bias, "values"
         return (*self[group], "none") if other is None else (*self[other], "projection")
 
 
@@ -138,12 +139,13 @@ class _Sums:
         self.projected = torch.empty_like(groups.projected)
         self.taps = torch.empty_like(groups.taps, dtype=torch.float32)
         self.bias = torch.empty_like(groups.bias, dtype=torch.float32)
+        self.in_bias = torch.empty_like(groups.bias, dtype=torch.float32)
 
     def add(self, group: int, partial: torch.Tensor) -> None:
         channels = partial.shape[1]
         total = partial.sum(0)
-        self.taps[group * channels : (group + 1) * channels] = total[:, :-1]
-        self.bias[group * channels : (group + 1) * channels] = total[:, -1]
+        part = slice(group * channels, (group + 1) * channels)
+        self.taps[part], self.bias[part], self.in_bias[part] = total[:, :-2], total[:, -2], total[:, -1]
 
 
 class _FusedMixer(torch.autograd.Function):
@@ -154,9 +156,7 @@ class _FusedMixer(torch.autograd.Function):
             spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
         batch, _, width = u.shape
         dtype = u.dtype
-        projected = torch.baddbmm(
-            weights.in_bias.to(dtype)[:, None], weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2)
-        )
+        projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
         groups = _Groups(projected, weights, width)
         z = _start(groups, leading_conv)
         convolved = []
@@ -203,7 +203,7 @@ class _FusedMixer(torch.autograd.Function):
         d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight.to(dtype))
         gradients = MixerWeights(
             d_in_weight,
-            d_projected.sum((0, 2), dtype=torch.float32),
+            sums.in_bias,
             sums.taps[:, None],
             sums.bias,
             d_out_weight,
@@ -225,8 +225,11 @@ def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
 
 
 def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
-    weight = weights.out_weight.to(z.dtype).t().expand(len(z), -1, -1)
-    return torch.baddbmm(weights.out_bias.to(z.dtype), z.transpose(1, 2), weight)
+    weight, bias = weights.out_weight.to(z.dtype).t(), weights.out_bias.to(z.dtype)
+    if len(z) == 1:
+        # One sequence is one matrix, whose product adds a bias for nothing.
+        return torch.addmm(bias, z[0].t(), weight)[None]
+    return torch.bmm(z.transpose(1, 2), weight.expand(len(z), -1, -1)).add_(bias)
 
 
 def _flat(spectra: tuple[Spectrum, ...]) -> list[torch.Tensor]:

@@ -16,7 +16,8 @@ from hyena_dna.ops import row_kernels as kernels
 __all__ = ["fused_add_norm", "fused_head_loss", "fused_mlp"]
 
 _ELEMENTS = 4096
-_PROGRAMS = 528
+# Enough programs for every multiprocessor to hold several, so that one computes while another loads.
+_PROGRAMS = 4224
 _MLP_ROWS = 131_072
 _HEAD_ROWS = 64
 _Gradients = tuple[torch.Tensor | None, ...]

@@ -366,9 +366,11 @@ def rows_d_kernel(
         row = (b * channels + c).to(tl.int64) * (2 * M)
         vr, vi = _load_complex(work + row, n, M, 1)
         vr, vi = _rows_transform(vr, vi, f1, f2, twiddle, R1, R2, T)
+        # Half the registers while the other transform runs; the sum is made in float32.
+        vr, vi = vr.to(tl.float16), vi.to(tl.float16)
         gr, gi = _load_complex(grad + row, n, M, 1)
         gr, gi = _rows_transform(gr, gi, f1, f2, twiddle, R1, R2, T)
-        pr, pi = _times(gr, gi, vr, -vi)
+        pr, pi = _times(gr, gi, vr.to(tl.float32), -vi.to(tl.float32))
         share = tl.load(weight + b * channels + c)
         sum_r += pr * share
         sum_i += pi * share
