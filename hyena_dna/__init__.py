@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hyena_dna.genome.reads import AlignedReads
     from hyena_dna.genome.reference import Reference
     from hyena_dna.genome.variants import Variant
+    from hyena_dna.inference.base_likelihood import per_base_likelihood
+    from hyena_dna.inference.embedding import embed_sequences
     from hyena_dna.inference.likelihood import log_likelihood
     from hyena_dna.inference.variant_effects import score_variants
     from hyena_dna.model.checkpoint import load_model, save_model
@@ -31,8 +33,10 @@ __all__ = [
     "Tokenizer",
     "Variant",
     "__version__",
+    "embed_sequences",
     "load_model",
     "log_likelihood",
+    "per_base_likelihood",
     "save_model",
     "score_variants",
 ]
@@ -46,8 +50,10 @@ _HOMES = {
     "Reference": "genome.reference",
     "Tokenizer": "tokenizer",
     "Variant": "genome.variants",
+    "embed_sequences": "inference.embedding",
     "load_model": "model.checkpoint",
     "log_likelihood": "inference.likelihood",
+    "per_base_likelihood": "inference.base_likelihood",
     "save_model": "model.checkpoint",
     "score_variants": "inference.variant_effects",
 }

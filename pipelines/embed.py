@@ -34,6 +34,13 @@ _CHUNK_VECTOR_BYTES = 1 << 26
 @model_option(required=True)
 @genome_option(required=False)
 @click.option("--regions", type=click.Path(), help="Regions of --genome: BED or narrowPeak.")
+@click.option(
+    "--region",
+    "places",
+    multiple=True,
+    metavar="CONTIG[:START-END]",
+    help="A contig of --genome or a part of it, 1-based, both ends included. Repeat for several.",
+)
 @click.option("--fasta", type=click.Path(), help="Sequences: FASTA, FASTQ or GenBank; `-` for standard input.")
 @click.option(
     "--csv",

@@ -152,7 +152,7 @@ def command(
     main = Path(output or bases or next(iter(track_files.values())))
     with open_parts(main, run, resume=resume, force=force) as parts:
         totals = score_likelihoods(
-            scorer, source.chunks(scorer.limits()), parts, keep_bases=keep_bases, total_records=source.total
+            scorer, source.chunks(scorer.limits()), parts, keep_bases=keep_bases, total_bases=source.bases
         )
         table = LikelihoodTable(parts, totals.chunks, scorer.signs, source.contigs, facts)
         write_tracks(table, track_files)

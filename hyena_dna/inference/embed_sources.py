@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class InputOptions:
         regions: BED or narrowPeak.
         places: `CONTIG` or `CONTIG:START-END`, 1-based with both ends, of `genome`.
         whole_genome: `genome` alone means all of its contigs.
+        tile: bp of neighbouring stretches that `places`, or all of `genome`, are cut into; None for no such thing.
         fasta: FASTA, FASTQ or GenBank, `-` for standard input.
         table: CSV, TSV or Parquet of sequences or of regions.
         bam: aligned reads.
@@ -56,6 +58,7 @@ class InputOptions:
     regions: str | None = None
     places: tuple[str, ...] = ()
     whole_genome: bool = False
+    tile: int | None = None
     fasta: str | None = None
     table: str | None = None
     bam: str | None = None
@@ -80,12 +83,14 @@ class Source:
         total: number of records, None where only reading all of them would tell.
         inputs: fingerprint of every file by its path.
         contigs: length in bp of the contigs that records lie on; None where records are sequences of their own.
+        bases: bp of all records, None where only reading all of them would tell.
     """
 
     chunks: Callable[[ChunkLimits], Iterator[Chunk]]
     total: int | None
     inputs: dict[str, Any]
     contigs: dict[str, int] | None = None
+    bases: int | None = None
 
 
 def open_source(options: InputOptions) -> Source:
@@ -98,11 +103,13 @@ def open_source(options: InputOptions) -> Source:
     kinds = {"--regions": None if consensus else options.regions, "--region": options.places or None,
              "--fasta": options.fasta, "--csv": options.table, "--bam": options.bam}  # fmt: skip
     given = [name for name, path in kinds.items() if path is not None]
-    if not given and options.whole_genome and options.genome is not None:
+    if not given and (options.whole_genome or options.tile is not None) and options.genome is not None:
         given = ["--genome"]
     if len(given) != 1:
         what = f"{' and '.join(given)} cannot go together" if given else "there are no records to read"
         raise InputError(what, remedy="give one of --regions with --genome, --fasta, --csv, --bam")
+    if options.tile is not None and given[0] not in ("--genome", "--region"):
+        raise InputError(f"--tile cuts a genome into stretches, not {given[0]}", remedy="give --genome alone")
     labelled = given[0] in ("--regions", "--csv") or consensus
     if not labelled and (options.label_column or options.split_column or options.require_labels):
         raise InputError(f"{given[0]} has no labels or splits", remedy="give a table with --csv, or regions")
@@ -113,6 +120,8 @@ def open_source(options: InputOptions) -> Source:
     if options.bam is not None:
         return _consensus(options, options.bam) if consensus else _reads(options, options.bam)
     with _reference(options) as reference:
+        if options.tile is not None:
+            return _tiled(options, reference, options.tile)
         if options.regions is not None:
             return _regions(options, reference, _read_regions(options, options.regions, reference), options.regions)
         return _regions(options, reference, named_regions(options.places, reference), None)
@@ -173,7 +182,30 @@ def _regions(options: InputOptions, reference: Reference, regions: list[Region],
     def chunks(limits: ChunkLimits) -> Iterator[Chunk]:
         return region_chunks(store, regions, window=options.window, stranded=options.stranded, limits=limits)
 
-    return Source(chunks, len(regions), _files(options.genome, path), dict(reference.contigs))
+    bases = sum(region.interval.length for region in regions) if options.window is None else None
+    return Source(chunks, len(regions), _files(options.genome, path), dict(reference.contigs), bases)
+
+
+def _tiled(options: InputOptions, reference: Reference, step: int) -> Source:
+    """Neighbouring stretches of `step` bp, the last of a contig or place the rest of it, along the genome."""
+    store = TokenStore.for_reference(reference)
+    order = {name: number for number, name in enumerate(reference.contigs)}
+    places = [region.interval for region in named_regions(options.places, reference)]
+    places.sort(key=lambda place: (order[place.chrom], place.start))
+    for before, place in itertools.pairwise(places):
+        if before.chrom == place.chrom and place.start < before.end:
+            raise InputError(f"places to tile overlap on {place.chrom}", remedy="give each --region once")
+
+    def stretches() -> Iterator[Region]:
+        for place in places:
+            for start in range(place.start, place.end, step):
+                yield Region(Interval(place.chrom, start, min(start + step, place.end)), "")
+
+    def chunks(limits: ChunkLimits) -> Iterator[Chunk]:
+        return region_chunks(store, stretches(), window=options.window, limits=limits)
+
+    total = sum(-(-place.length // step) for place in places)
+    return Source(chunks, total, _files(options.genome), dict(reference.contigs), total * (options.window or step))
 
 
 def _records(options: InputOptions, path: str) -> Source:

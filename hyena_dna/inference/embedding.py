@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 from hyena_dna.datasets.cut import cut_windows
 from hyena_dna.errors import InputError
 from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
-from hyena_dna.inference.layers import Layers, hidden_states
-from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, pool_tiles
-from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches
+from hyena_dna.inference.layers import Layers, hidden_states, parse_layers
+from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, parse_pool, pool_tiles
+from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches, select_precision
 from hyena_dna.inference.tiling import Tiles, tile_chunk
 from hyena_dna.inference.windows import batches_by_length, check_overlap, longest_window
 from hyena_dna.model.model import HyenaDNA
 
-__all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands", "check_finite"]
+__all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands", "check_finite",
+           "embed_sequences"]  # fmt: skip
 
 Strands = Literal["mean", "concat", "fwd"]
 
@@ -278,6 +280,60 @@ class Embedder:
 def _to_pinned(values: torch.Tensor) -> torch.Tensor:
     pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return pinned.copy_(values, non_blocking=True)
+
+
+def embed_sequences(
+    model: HyenaDNA,
+    sequences: Sequence[str | bytes],
+    *,
+    layer: str = "last",
+    pool: str = "mean",
+    strands: Strands = "mean",
+    overlap: int = 0,
+    precision: str = "auto",
+    batch_size: int | None = None,
+) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+    """Embed sequences of any lengths, as `hyena-dna embed` does.
+
+    Example:
+        >>> embed_sequences(model, ["ACGTTGCA", "ACG"]).shape
+        (2, 128)
+
+    Args:
+        model: a model in evaluation mode.
+        sequences: DNA; longer ones than the model reads at once are tiled.
+        layer: `last` (after the final norm), block `K` or blocks `K,L` side by side, counted from 1, or `mean:K`, the
+            mean of the last K blocks.
+        pool: `mean`, `max`, `last`, `center:N`, `bins:N`, or `none` for a vector of every base.
+        strands: `mean` of a sequence and its reverse complement, `concat` both, or `fwd`.
+        overlap: bp that tiles share.
+        precision: `auto`, `fp32`, `bf16` or `fp16`, of the linear layers.
+        batch_size: windows per batch; None for as many as are fast on the device.
+
+    Returns:
+        (sequences, width) float32; for pool `none` a list with (length, width) for each sequence.
+
+    Raises:
+        InputError: a sequence is empty or not DNA, an argument is not as said above, or a vector is not finite.
+    """
+    device = model.lm_head.weight.device
+    spec = EmbeddingSpec(parse_layers(layer, model.config.n_layer), parse_pool(pool), strands, overlap)
+    embedder = Embedder(model, spec, precision=select_precision(precision, device), batch_size=batch_size)
+    rows = []
+    for number, sequence in enumerate(sequences, 1):
+        bases = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
+        rows.append((Row(None, 0, len(bases), str(number), "."), bases))
+    found: list[NDArray[np.float32]] = []
+    for chunk in sequence_chunks(rows):
+        embedding = embedder.embed(chunk)
+        check_finite(embedding)
+        if spec.pool.kind == "none":
+            found += np.split(embedding.vectors, np.cumsum(embedding.counts)[:-1])
+        else:
+            found.append(embedding.vectors)
+    if spec.pool.kind == "none":
+        return found
+    return np.concatenate(found) if found else np.empty((0, embedder.width), np.float32)
 
 
 def check_finite(embedding: Embedding) -> None:

@@ -19,7 +19,7 @@ def score_likelihoods(
     parts: Parts,
     *,
     keep_bases: bool,
-    total_records: int | None = None,
+    total_bases: int | None = None,
 ) -> RunTotals:
     """Score chunks into parts; those that are finished already are left alone.
 
@@ -28,7 +28,7 @@ def score_likelihoods(
         chunks: from the first on, in order, cut by the scorer's limits.
         parts: the run's folder.
         keep_bases: keep the scores of every base beside their sums.
-        total_records: for the time left in messages, where it is known.
+        total_bases: for the time left in messages, where it is known.
 
     Raises:
         InputError: there are no records, a part cannot be written, or a score is not finite.
@@ -41,4 +41,4 @@ def score_likelihoods(
         pieces = [(piece.record, piece.first, piece.length) for piece in chunk.pieces]
         write_likelihood_part(parts, chunk.index, pieces, chunk.rows, found.values, keep_bases=keep_bases)
 
-    return run_chunks(scorer, store, chunks, parts, total_records=total_records)
+    return run_chunks(scorer, store, chunks, parts, total_bases=total_bases)

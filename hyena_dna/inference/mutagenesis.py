@@ -189,7 +189,7 @@ def mutate(scorer: EffectScorer, regions: Sequence[Region], parts: Parts) -> int
         InputError: a part cannot be written.
         RunError: the device has too little memory, or a score is not finite.
     """
-    progress = Progress(sum(region.interval.length for region in regions))
+    progress = Progress(bases=sum(region.interval.length for region in regions))
     done = computed = count = 0
     for count, chunk in enumerate(cut_regions(regions), 1):
         size = sum(piece.interval.length for piece in chunk)
@@ -205,5 +205,5 @@ def mutate(scorer: EffectScorer, regions: Sequence[Region], parts: Parts) -> int
             )
             computed += size
         done += size
-        progress.show(done, computed)
+        progress.show(count, done, computed)
     return count

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
-from hyena_dna.inference.embedding import Embedder, EmbeddingSpec, check_finite
+from hyena_dna.inference.embedding import Embedder, EmbeddingSpec, check_finite, embed_sequences
 from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
 from hyena_dna.inference.layers import Layers, hidden_states, parse_layers
 from hyena_dna.inference.pooling import parse_pool
@@ -217,3 +217,18 @@ def test_a_model_that_gives_nan_is_reported_with_the_record(model: HyenaDNA) -> 
     found.vectors[2, 5] = np.nan
     with pytest.raises(InputError, match="s2"):
         check_finite(found)
+
+
+@pytest.mark.parametrize("strands", ["mean", "concat", "fwd"])
+def test_sequences_of_a_user_are_embedded_as_records(model: HyenaDNA, strands: str) -> None:
+    items = sequences()
+    found = embed_sequences(model, [bases for _, bases in items], pool="max", strands=strands, layer="mean:2")  # type: ignore[arg-type]
+    for (_, bases), vector in zip(items, found, strict=True):
+        expected = oracle(model, bases, parse_layers("mean:2", 3), "max", strands, 0)
+        np.testing.assert_allclose(vector, expected.reshape(-1), atol=CLOSE)
+    every = embed_sequences(model, ["ACGT", b"acgtn"], pool="none", strands="fwd")
+    assert [vectors.shape for vectors in every] == [(4, 16), (5, 16)]
+    np.testing.assert_allclose(every[0], per_base(model, b"ACGT", parse_layers("last", 3)), atol=CLOSE)
+    assert np.shape(embed_sequences(model, [])) == (0, 16)
+    with pytest.raises(InputError, match="empty"):
+        embed_sequences(model, ["ACGT", ""])

@@ -166,6 +166,29 @@ def test_fastq_and_genbank(work: Path, model: Path) -> None:
         handle.write("@one x\nACGTACGT\n+\nIIIIIIII\n@two\nGGGCCC\n+\nIIIIII\n")
     embed("--model", model, "--fasta", work / "r.fastq.gz", "-o", work / "q.parquet", "--device", "cpu")
     assert read(work / "q.parquet")[1]["name"] == ["one", "two"]
+    (work / "g.gb").write_text(
+        "LOCUS       X1 8 bp DNA linear UNK 01-JAN-2000\nDEFINITION  x.\nACCESSION   X1\nVERSION     X1.1\n"
+        "FEATURES             Location/Qualifiers\nORIGIN\n        1 acgtacgt\n//\n"
+    )
+    embed("--model", model, "--fasta", work / "g.gb", "-o", work / "g.parquet", "--device", "cpu")
+    vectors, columns = read(work / "g.parquet")
+    assert columns["name"] == ["X1.1"]
+    np.testing.assert_allclose(vectors[0], read(work / "q.parquet")[0][0], atol=1e-6)
+
+
+def test_places_on_the_command_line_are_1_based_with_both_ends(work: Path, model: Path) -> None:
+    shared: list[str | Path] = ["--model", model, "--genome", work / "genome.fa", "--device", "cpu"]
+    (work / "one.bed").write_text("chr1\t99\t250\n")
+    embed(*shared, "--regions", work / "one.bed", "-o", work / "bed.parquet")
+    embed(*shared, "--region", "chr1:100-250", "--region", "chr2", "-o", work / "place.parquet")
+    vectors, columns = read(work / "place.parquet")
+    np.testing.assert_array_equal(vectors[0], read(work / "bed.parquet")[0][0])
+    assert list(zip(columns["chrom"], columns["start"], columns["end"], strict=True)) == [
+        ("chr1", 99, 250),
+        ("chr2", 0, 2000),
+    ]
+    with pytest.raises(InputError, match="ends beyond chr2"):
+        embed(*shared, "--region", "chr2:1-2001", "-o", work / "x.parquet")
 
 
 def test_a_plot_and_a_probe(work: Path, model: Path) -> None:
