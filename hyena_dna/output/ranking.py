@@ -19,6 +19,7 @@ class Ranking(NamedTuple):
         false_positive_rate: share of negatives above each threshold, from 0 to 1.
         true_positive_rate: share of positives above each threshold, from 0 to 1; the recall.
         precision: share of positives among all above each threshold; 1 before the first.
+        count: how many were ranked.
     """
 
     auroc: float
@@ -26,6 +27,7 @@ class Ranking(NamedTuple):
     false_positive_rate: NDArray[np.float64]
     true_positive_rate: NDArray[np.float64]
     precision: NDArray[np.float64]
+    count: int
 
 
 def rank_classes(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> Ranking:
@@ -49,4 +51,4 @@ def rank_classes(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> Ra
     false = np.concatenate([[0.0], (taken - hits) / negatives])
     precision = np.concatenate([[1.0], hits / taken])
     auroc = float(np.sum(np.diff(false) * (recall[1:] + recall[:-1]) / 2))
-    return Ranking(auroc, float(np.sum(np.diff(recall) * precision[1:])), false, recall, precision)
+    return Ranking(auroc, float(np.sum(np.diff(recall) * precision[1:])), false, recall, precision, len(scores))

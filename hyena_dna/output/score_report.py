@@ -144,7 +144,12 @@ def _label_values(columns: Mapping[str, Sequence[Any]], labels: Labels | None) -
         "n_negative": f"{n_negative:,}",
         "base_rate": f"{n_positive / max(1, n_positive + n_negative):.3f}",
         "ranks": [
-            {"name": name, "auroc": f"{rank.auroc:.4f}", "average_precision": f"{rank.average_precision:.4f}"}
+            {
+                "name": name,
+                "count": f"{rank.count:,}",
+                "auroc": f"{rank.auroc:.4f}",
+                "average_precision": f"{rank.average_precision:.4f}",
+            }
             for name, rank in ranks.items()
         ],
     }
