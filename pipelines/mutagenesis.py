@@ -128,7 +128,8 @@ def command(
     if tracks:
         check_track(check_output(tracks, force=force))
     with Reference(genome) as reference:
-        chosen = _regions(reference, places, regions, flank, clip=clip)
+        inner = _regions(reference, places, regions, clip=clip)
+        chosen = _widened(reference, inner, flank)
         pictures = _pictures(plot, chosen)
         for picture in pictures:
             check_output(picture, force=force)
@@ -150,7 +151,7 @@ def command(
             table = MutagenesisTable(parts, mutate(scorer, chosen, parts), chosen, scorer.fields, facts)
             if tracks:
                 write_effect_track(table, shown, Path(tracks), reference.contigs)
-            _draw(table, shown, pictures)
+            _draw(table, shown, pictures, inner if flank else [])
             write_matrix(table, path)
     summary = {
         "output": output,
@@ -163,26 +164,27 @@ def command(
     _report(summary, as_json=as_json)
 
 
-def _regions(reference: Reference, places: Sequence[str], path: str | None, flank: int, *, clip: bool) -> list[Region]:
-    """The regions to mutate, with their flanks."""
-    from dataclasses import replace
-
-    from hyena_dna.genome.interval import Interval
+def _regions(reference: Reference, places: Sequence[str], path: str | None, *, clip: bool) -> list[Region]:
+    """The regions that a user gave."""
     from hyena_dna.genome.regions import read_regions
     from hyena_dna.inference.embed_sources import named_regions
 
     if bool(places) == (path is not None):
         raise InputError("give either --region or --regions")
-    found = (
-        read_regions(path, contigs=reference.contigs, clip=clip)
-        if path is not None
-        else named_regions(places, reference)
-    )
+    if path is None:
+        return named_regions(places, reference)
+    return read_regions(path, contigs=reference.contigs, clip=clip)
+
+
+def _widened(reference: Reference, regions: Sequence[Region], flank: int) -> list[Region]:
+    """Regions with their flanks, as far as their contigs go."""
+    from dataclasses import replace
+
     wide = []
-    for region in found:
+    for region in regions:
         place = region.interval
         start, end = max(0, place.start - flank), min(reference.contigs[place.chrom], place.end + flank)
-        wide.append(replace(region, interval=Interval(place.chrom, start, end, place.strand)))
+        wide.append(replace(region, interval=replace(place, start=start, end=end)))
     return wide
 
 
@@ -254,14 +256,16 @@ def _seconds(scorer: LikelihoodEffects | ClassEffects, regions: Sequence[Region]
     return float(f"{(time.perf_counter() - began) * positions / trial.length:.3g}")
 
 
-def _draw(table: MutagenesisTable, field: str, pictures: Sequence[Path]) -> None:
+def _draw(table: MutagenesisTable, field: str, pictures: Sequence[Path], inner: Sequence[Region]) -> None:
+    """Draw every region; bars mark the `inner` ones, where regions have flanks."""
     from hyena_dna.output.mutagenesis_picture import write_mutagenesis_picture
 
     if not pictures:
         return
     number = table.fields.index(field)
     name = Path(str(table.facts["model"])).name
-    for region, picture in zip(table, pictures, strict=True):
+    marks = [(region.interval.start, region.interval.end) for region in inner] or [None] * len(pictures)
+    for region, picture, marked in zip(table, pictures, marks, strict=True):
         place = region.region.interval
         where = f"{place.chrom}:{place.start + 1:,}-{place.end:,}"
         write_mutagenesis_picture(
@@ -273,6 +277,7 @@ def _draw(table: MutagenesisTable, field: str, pictures: Sequence[Path]) -> None
             unit=f"{field} (nats)" if field.startswith("llr") else field,
             title=where if region.region.name == where.replace(",", "") else f"{region.region.name}, {where}",
             subtitle=f"{field} of every substitution, model {name}, window {table.facts['window'] or 'region'}",
+            marked=marked,
         )
 
 

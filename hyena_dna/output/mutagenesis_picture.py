@@ -86,6 +86,7 @@ def write_mutagenesis_picture(
     unit: str,
     title: str,
     subtitle: str,
+    marked: tuple[int, int] | None = None,
 ) -> None:
     """Write a picture in rows of 100 bp: a logo of minus the mean effect of each base, and the effects in colours.
 
@@ -98,6 +99,7 @@ def write_mutagenesis_picture(
         unit: what an effect is.
         title: heading.
         subtitle: how the effects were made.
+        marked: first base and one past the last, 0-based, of a part to be marked with a bar.
 
     Raises:
         InputError: the region is too long, or the file cannot be written.
@@ -142,6 +144,10 @@ def write_mutagenesis_picture(
         ticks = [at for at in range(size) if (first + at + 1) % 10 == 0] or [0]
         heat.set_xticks(ticks, [f"{first + at + 1:,}" for at in ticks], fontsize=7)
         heat.tick_params(axis="y", length=0)
+        if marked is not None and max(marked[0], first) < min(marked[1], first + size):
+            low, high = max(marked[0], first) - first - 0.5, min(marked[1], first + size) - first - 0.5
+            logo.plot([low, high], [1.03, 1.03], transform=logo.get_xaxis_transform(), color="#222222", linewidth=3,
+                      solid_capstyle="butt", clip_on=False)  # fmt: skip
         # The last row keeps the width of a base.
         for axes in (logo, heat):
             axes.set_xlim(-0.5, width - 0.5)

@@ -283,3 +283,33 @@ def test_weights_that_are_no_numbers_are_refused(work: Path, tmp_path: Path, mon
         network.backbone.ln_f.weight.fill_(torch.nan)
     with pytest.raises(InputError, match="no finite likelihood of '1'"):
         per_base_likelihood(network, ["ACGT"])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [["-o", "t.tsv"], ["--bases", "b.npz"], ["--bases", "b.parquet"], ["--bases", "b.zarr"], ["--tracks", "t.bw"]],
+)
+def test_a_full_disk_is_bad_input_and_leaves_nothing(
+    work: Path, model: Path, small_disk: Path, output: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (small_disk / "filler").write_bytes(bytes(small_disk_free(small_disk) - 8192))
+    with pytest.raises(InputError, match="No space left on device"):
+        run(*shared(work, model), output[0], small_disk / output[1])
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+def small_disk_free(folder: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(folder).free
+
+
+def test_a_folder_that_is_not_writable(work: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    # Tests may run as root, whom no permission stops.
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    for option in ("-o", "--bases", "--tracks"):
+        name = {"-o": "t.tsv", "--bases": "t.npz", "--tracks": "t.bw"}[option]
+        with pytest.raises(InputError, match="not writable"):
+            run(*shared(work, model), option, work / name)
