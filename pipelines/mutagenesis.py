@@ -264,7 +264,8 @@ def _draw(table: MutagenesisTable, field: str, pictures: Sequence[Path], inner: 
         return
     number = table.fields.index(field)
     name = Path(str(table.facts["model"])).name
-    marks = [(region.interval.start, region.interval.end) for region in inner] or [None] * len(pictures)
+    marks: list[tuple[int, int] | None] = [(region.interval.start, region.interval.end) for region in inner]
+    marks = marks or [None] * len(pictures)
     for region, picture, marked in zip(table, pictures, marks, strict=True):
         place = region.region.interval
         where = f"{place.chrom}:{place.start + 1:,}-{place.end:,}"
