@@ -66,7 +66,7 @@ def command(
 
     Names are PROMPT_SAMPLE, counted from 1; the header gives settings and the log-likelihood in nats of the new bases.
     The same seed gives the same bases, whatever the batch size, and a longer sample begins with the shorter one.
-    Sampled sequences are a model's idea of DNA, not DNA of any organism.
+    Sampled sequences are a model's idea of DNA, not DNA of any organism; they have no coordinates.
 
     \b
     Examples:

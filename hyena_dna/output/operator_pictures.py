@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
     engine = figure.get_layout_engine()
     assert engine is not None
@@ -106,9 +106,11 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Write a picture as PNG or SVG, by the suffix; the same figure gives the same bytes."""
     import matplotlib
 
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    svg = path.suffix == ".svg"
+    metadata = {"Date": None} if svg else {"Software": None}
+    options: dict[str, Any] = {} if svg else {"pil_kwargs": {"optimize": True}}
     with matplotlib.rc_context({"svg.hashsalt": "hyena-dna"}), atomic_path(path) as temporary:
-        figure.savefig(temporary, metadata=metadata)
+        figure.savefig(temporary, metadata=metadata, **options)
 
 
 def _tidy(axes: Axes, title: str) -> None:
@@ -206,7 +208,7 @@ def draw_matrices(matrices: Sequence[Array], titles: Sequence[str], track: Track
 
 def draw_maps(panels: Sequence[Panel], track: Track, *, title: str) -> Figure:
     """Maps side by side, each on a logarithmic colour scale of its own."""
-    figure = _figure(7 * len(panels), 5.9)
+    figure = _figure(7 * len(panels), 6.2)
     figure.suptitle(f"{title}\n{track.title}", fontsize=12)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _map(axes, panel, track)
