@@ -199,7 +199,7 @@ def _tiled(options: InputOptions, reference: Reference, step: int) -> Source:
     def stretches() -> Iterator[Region]:
         for place in places:
             for start in range(place.start, place.end, step):
-                yield Region(Interval(place.chrom, start, min(start + step, place.end)), "")
+                yield Region(Interval(place.chrom, start, min(start + step, place.end), "."), "")
 
     def chunks(limits: ChunkLimits) -> Iterator[Chunk]:
         return region_chunks(store, stretches(), window=options.window, limits=limits)

@@ -114,7 +114,7 @@ class _Item(NamedTuple):
 
 def region_chunks(
     store: TokenStore,
-    regions: Sequence[Region],
+    regions: Iterable[Region],
     *,
     window: int | None = None,
     stranded: bool = False,
