@@ -54,13 +54,15 @@ def builders(folder: Path, reference: Reference) -> WindowBuilders:
     return WindowBuilders(reference, str(folder / "in.vcf"), None, ContigMap({}, reference.contigs))
 
 
-def run(folder: Path, output: str, *, slow: bool = False, window: int = 128, **options: object) -> RunCounts:
+def run(
+    folder: Path, output: str, *, slow: bool = False, window: int = 128, chunk: int = 100, **options: object
+) -> RunCounts:
     scorer = SlowScorer() if slow else StubScorer()
     with Reference(folder / "genome.fa", cache=folder / "cache") as reference:
         return run_file(
             open_variants(folder / "in.vcf"), reference, scorer, builders(folder, reference), WindowSpec.make(window),
             str(folder / output), ContigMap({}, reference.contigs), {"window": window}, SETTINGS,
-            RunOptions(chunk_records=100, **options),  # type: ignore[arg-type]
+            RunOptions(chunk_records=chunk, **options),  # type: ignore[arg-type]
         )  # fmt: skip
 
 
@@ -165,3 +167,30 @@ def test_scores_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
 def test_shards_cover_every_chunk_once(total: int, count: int) -> None:
     chunks = [chunk for number in range(1, count + 1) for chunk in shard_range(total, (number, count))]
     assert chunks == list(range(-(-total // 4096)))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
+    # Four million records, and a tenth of them: peaks are those of processes that only score, with almost no model.
+    sequence = "".join(random.Random(2).choices("ACGT", k=1_000_000))
+    (tmp_path / "genome.fa").write_text(f">c\n{sequence}\n")
+    code = (
+        "import resource, sys; from pathlib import Path; import tests.inference.test_score_run as here\n"
+        "from tests.stub_scorer import FastScorer\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"here.StubScorer = FastScorer; here.run(Path({str(tmp_path)!r}), 'out.vcf.gz', chunk=4096, force=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)"
+    )
+    peaks = []
+    for records in (400_000, 4_000_000):
+        with open(tmp_path / "in.vcf", "w") as handle:
+            handle.write("##fileformat=VCFv4.2\n##contig=<ID=c,length=1000000>\n")
+            handle.write("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n")
+            for index in range(records):
+                at = 500 + index * 998_000 // records
+                ref = sequence[at]
+                handle.write(f"c\t{at + 1}\t.\t{ref}\t{'ACGT'[('ACGT'.index(ref) + 1 + index % 3) % 4]}\t.\t.\t.\n")
+        found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+        peaks.append(int(found.stdout) / 1024)
+    assert max(peaks) <= 300
+    assert peaks[1] - peaks[0] <= 40
