@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,12 +101,15 @@ class Corpus:
             reverse_complement=config.reverse_complement,
         )
 
-    def validation_windows(self, window: int, most: int) -> tuple[NDArray[np.uint8], ...]:
+    def validation_windows(
+        self, window: int, most: int, split: Literal["val", "test"] = "val"
+    ) -> tuple[NDArray[np.uint8], ...]:
         """The fixed validation windows of every source, as nearly equal in number as the held-out segments allow.
 
         Args:
             window: inputs of a window, in bp.
             most: cap on the number of all windows; each source has at least one.
+            split: the held-out segments to take them from.
 
         Returns:
             For each source (windows, window + 1) token ids: `window` inputs and as many targets.
@@ -114,7 +117,7 @@ class Corpus:
         rows: list[NDArray[np.uint8]] = []
         for index, source in enumerate(self.sources):
             tiles = tile_windows(
-                source.splits.val,
+                getattr(source.splits, split),
                 window,
                 max(1, (most + index) // len(self.sources)),
                 n_runs=source.store.n_runs,
