@@ -2,12 +2,17 @@
 
     python tests/benchmarks/embedding.py                                   # 100,000 windows, BED + bgzipped FASTA
     python tests/benchmarks/embedding.py --device cpu --windows 1000
+    taskset -c 0 python tests/benchmarks/embedding.py --host               # all but the model, on one core
     python tests/benchmarks/embedding.py --device cpu --windows 256 --peer FOLDER
 
 The first form writes a genome of `--size` Mbp, bgzips it, places windows of 1,024 bp on it at random, and runs the
 command from files to .parquet in this process: once for the token store of the genome, then `--repeats` times. Weights
 are random: they do not change the speed. Tokens are those of the windows; with `--strands mean` the model reads each
 twice.
+
+With `--host`, the model and its pooling are left out: what remains is reading, cutting, batching, putting vectors
+together and writing, in batches of the size that a GPU takes; CPU time is given too, which other work on the machine
+does not change.
 
 With `--peer`, a folder with the official `standalone_hyenadna.py` (and, under `stubs`, what it imports), the same
 windows go through the official model and through this one in the same loop, one after the other, forward strand, mean
@@ -35,6 +40,8 @@ import torch
 from click.testing import CliRunner
 
 from hyena_dna.datasets.cut import cut_windows
+from hyena_dna.inference import runtime
+from hyena_dna.inference.embedding import Embedder
 from hyena_dna.model.checkpoint import save_model
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.presets import preset
@@ -61,12 +68,22 @@ def embed(folder: Path, *options: str) -> dict[str, Any]:
     """One run of the command; its summary, with the wall time from call to return."""
     arguments = ["--model", f"{folder}/model", "--genome", f"{folder}/genome.fa.gz", "--regions",
                  f"{folder}/windows.bed", "-o", f"{folder}/out.parquet", "--force", "--json", *options]  # fmt: skip
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     result = CliRunner().invoke(command, arguments, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
     summary: dict[str, Any] = json.loads(result.stdout)
-    return summary | {"wall": time.perf_counter() - began}
+    return summary | {"wall": time.perf_counter() - began, "cpu": time.process_time() - busy}
+
+
+def leave_the_model_out() -> None:
+    """Make every embedder give zeros at once, in batches as on a GPU."""
+
+    def nothing(self: Embedder, batch: object, rows: object, row: object, pieces: object, numbers: Any) -> torch.Tensor:
+        return torch.zeros(len(numbers), self.spec.layers.count * self.model.config.d_model)
+
+    Embedder._compute = nothing  # type: ignore[method-assign]
+    runtime._BATCH_VALUES["cpu"] = runtime._BATCH_VALUES["cuda"]
 
 
 def measure_command(options: argparse.Namespace) -> list[str]:
@@ -83,7 +100,10 @@ def measure_command(options: argparse.Namespace) -> list[str]:
         best = min((embed(folder, *rest) for _ in range(options.repeats)), key=lambda found: float(found["wall"]))
         rate = best["bases"] / best["wall"] / 1e6
         what = f"{best['records']:,} windows of {WINDOW:,} bp, strands {options.strands}, {best['precision']}"
-        return [*rows, f"| {what}, BED + .fa.gz to .parquet | {best['wall']:.2f} s, {rate:.2f} M tokens/s |"]
+        rows.append(f"| {what}, BED + .fa.gz to .parquet | {best['wall']:.2f} s, {rate:.2f} M tokens/s |")
+        if options.host:
+            rows.append(f"| the same, CPU time | {best['cpu']:.2f} s, {best['bases'] / best['cpu'] / 1e6:.2f} Mbp/s |")
+        return rows
 
 
 def official(folder: Path) -> torch.nn.Module:
@@ -142,10 +162,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--strands", default="mean")
+    parser.add_argument("--host", action="store_true", help="leave the model out, on one thread")
     parser.add_argument("--peer", type=Path, help="folder of the official standalone model")
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write (default here)")
     parser.add_argument("--repeats", type=int, default=3, help="take the best of this many (default 3)")
     options = parser.parse_args()
+    if options.host:
+        options.device = "cpu"
+        torch.set_num_threads(1)
+        leave_the_model_out()
     rows = measure_peer(options) if options.peer else measure_command(options)
     place = torch.cuda.get_device_name() if torch.cuda.is_available() and options.device != "cpu" else "CPU"
     versions = (
