@@ -22,9 +22,10 @@ class Series:
         name: shown in the legend.
         x: positions, rising.
         y: values; as many as `x`.
-        style: the CSS class that colours it: `a`, `b` or `c`.
+        style: the CSS class that colours it: `a` to `f`.
         points: draw a dot, with its value as a tooltip, at every position.
         faint: draw the line thin and pale, as raw data under a smooth line.
+        joined: draw the line; without it the dots alone, none of them averaged.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Series:
     style: str = "a"
     points: bool = False
     faint: bool = False
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class _Axis:
 
 def _thin(series: Series) -> Series:
     size = math.ceil(len(series.x) / _MOST_POINTS)
-    if size <= 1:
+    if size <= 1 or not series.joined:
         return series
     starts = range(0, len(series.x), size)
     x = [sum(series.x[i : i + size]) / len(series.x[i : i + size]) for i in starts]
@@ -150,7 +152,8 @@ def _line(series: Series, xs: _Axis, ys: _Axis, ceiling: float) -> str:
     places = [(xs.at(x), ys.at(min(y, ceiling))) for x, y in zip(series.x, series.y, strict=True)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     faint = " faint" if series.faint else ""
-    parts = [f'<polyline class="line {series.style}{faint}" points="{path}"/>'] if len(places) > 1 else []
+    joined = series.joined and len(places) > 1
+    parts = [f'<polyline class="line {series.style}{faint}" points="{path}"/>'] if joined else []
     if series.points or len(places) == 1:
         for (x, y), at, value in zip(places, series.x, series.y, strict=True):
             tooltip = escape(f"{series.name}: {value:.4f} at {_number(at)}")

@@ -14,7 +14,7 @@ from hyena_dna.files import atomic_open
 from hyena_dna.output.charts import Rule, Series, line_chart
 from hyena_dna.output.page import render_page
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "flatten", "read_columns", "short_number", "short_seconds", "write_report"]
 
 _SMOOTH_SHARE = 50
 
@@ -42,8 +42,8 @@ def write_report(folder: Path) -> Path:
 def build_report(folder: Path) -> str:
     """The report of a run's folder as HTML; everything that it shows is in the files of the folder."""
     record = json.loads((folder / "run.json").read_text("utf-8"))
-    metrics = _read_columns(folder / "metrics.csv")
-    speed = _read_columns(folder / "speed.csv") if (folder / "speed.csv").exists() else {}
+    metrics = read_columns(folder / "metrics.csv")
+    speed = read_columns(folder / "speed.csv") if (folder / "speed.csv").exists() else {}
     markov = json.loads((folder / "markov.json").read_text("utf-8")) if (folder / "markov.json").exists() else None
     orders = list(markov["bits_per_base"]) if markov else []
     bits = _last(metrics["val_bits_per_base"])
@@ -54,17 +54,18 @@ def build_report(folder: Path) -> str:
         figures=_figures(record, metrics, bits),
         verdict=_verdict(bits, orders),
         orders=_order_rows(bits, orders),
-        genomes=_genome_rows(record.get("result", {}).get("genomes", {})),
+        genomes=_genome_rows((record.get("result") or {}).get("genomes", {})),
         no_markov="No Markov models yet: they are fitted when the run ends, unless trainer.markov is false.",
         val_windows=f"{record['data']['validation_windows']:,}",
         **{name: Markup(svg) for name, svg in _charts(metrics, speed, bits, orders)},
         data=list(_data_rows(record["data"], record["inputs"])),
         run=list(_run_rows(record)),
-        settings=list(_flatten(record["config"])),
+        settings=list(flatten(record["config"])),
     )
 
 
-def _read_columns(path: Path) -> dict[str, list[float | None]]:
+def read_columns(path: Path) -> dict[str, list[float | None]]:
+    """The columns of a CSV of numbers; None where a field is empty."""
     with open(path, encoding="ascii", newline="") as handle:
         rows = csv.DictReader(handle)
         columns: dict[str, list[float | None]] = {name: [] for name in rows.fieldnames or ()}
@@ -212,9 +213,9 @@ def _figures(
         ("validation, bits per base", "-" if bits is None else f"{bits:.4f}"),
         ("validation perplexity", "-" if perplexity is None else f"{perplexity:.4f}"),
         ("parameters", f"{record['parameters']:,}"),
-        ("tokens trained on", _short(record["tokens"])),
-        ("tokens per second", _short(rate)),
-        ("training time", _seconds(record["seconds"]["training"])),
+        ("tokens trained on", short_number(record["tokens"])),
+        ("tokens per second", short_number(rate)),
+        ("training time", short_seconds(record["seconds"]["training"])),
     ]
 
 
@@ -242,26 +243,29 @@ def _run_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "seed", str(record["seed"])
     yield "pieces", "; ".join(f"steps {p['from_step']:,} to {p['to_step']:,}" for p in record["pieces"])
     for name, seconds in record["seconds"].items():
-        yield f"time, {name}", _seconds(seconds)
+        yield f"time, {name}", short_seconds(seconds)
     yield "versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings of a tree as dotted names with values in JSON."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", json.dumps(value)
 
 
-def _short(number: float) -> str:
+def short_number(number: float) -> str:
+    """A number in three digits, with k, M or G."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {letter}"
     return f"{number:.3g}"
 
 
-def _seconds(seconds: float) -> str:
+def short_seconds(seconds: float) -> str:
+    """A time in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"
