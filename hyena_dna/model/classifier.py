@@ -23,6 +23,7 @@ from hyena_dna.tokenizer import BASE_IDS, PAD
 
 __all__ = [
     "ClassifierHead",
+    "FeatureNorm",
     "Pooling",
     "SequenceClassifier",
     "TaskConfig",
@@ -33,6 +34,8 @@ __all__ = [
     "reverse_complement_rows",
     "save_classifier",
 ]
+
+_LEAST_VARIANCE = 1e-12
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression"]
 Pooling = Literal["mean", "last", "max", "attention", "mean+max"]
@@ -128,8 +131,45 @@ class TaskConfig(BaseModel):
         return scaled.softmax(-1) if self.kind == "multiclass" else scaled.sigmoid()
 
 
+class FeatureNorm(nn.Module):
+    """Standardises pooled features while a classifier is trained, by running means and variances.
+
+    A linear map of features that have small spreads around large means has large weights, and then every small change
+    of the model below shifts all logits at once. Statistics that follow the features take such shifts out. They are
+    constants to the gradient, and become part of the linear map when training is over (`ClassifierHead.fold_norm`).
+
+    Args:
+        center: (features,) means to start from.
+        spread: (features,) standard deviations to start from.
+        momentum: share of each batch in the running statistics.
+    """
+
+    def __init__(self, center: torch.Tensor, spread: torch.Tensor, *, momentum: float = 0.1) -> None:
+        super().__init__()
+        # Parameters, so that checkpoints hold them.
+        self.center = nn.Parameter(center.clone(), requires_grad=False)
+        self.variance = nn.Parameter(spread.square().clamp(min=_LEAST_VARIANCE), requires_grad=False)
+        self.momentum = momentum
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """Standard deviations, (features,)."""
+        return self.variance.clamp(min=_LEAST_VARIANCE).sqrt()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(batch, features) -> (batch, features)."""
+        if self.training:
+            with torch.no_grad():
+                self.center.lerp_(features.mean(0), self.momentum)
+                self.variance.lerp_((features - self.center).square().mean(0), self.momentum)
+        return (features - self.center) / self.spread
+
+
 class ClassifierHead(nn.Module):
     """Pooling with, for `attention`, a learnt query; then a linear map to the logits.
+
+    Attributes:
+        norm: standardises the features in training; None in models that are done.
 
     Args:
         task: the task.
@@ -142,6 +182,7 @@ class ClassifierHead(nn.Module):
         super().__init__()
         self.pooling = task.pooling
         self.dropout = nn.Dropout(dropout)
+        self.norm: FeatureNorm | None = None
         features = width * (2 if task.pooling == "mean+max" else 1) * (2 if task.both_strands else 1)
         # A query of zero starts as the mean.
         self.query = nn.Parameter(torch.zeros(width)) if task.pooling == "attention" else None
@@ -156,8 +197,36 @@ class ClassifierHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(batch, features) -> (batch, n_outputs) float32, whatever autocast says: the logits are few."""
         with torch.autocast(features.device.type, enabled=False):
-            logits: torch.Tensor = self.output(self.dropout(features.to(self.output.weight.dtype)))
+            features = features.to(self.output.weight.dtype)
+            if self.norm is not None:
+                features = self.norm(features)
+            logits: torch.Tensor = self.output(self.dropout(features))
         return logits
+
+    @torch.no_grad()
+    def set_norm(self, norm: FeatureNorm, *, keep: bool) -> None:
+        """Standardise features from now on.
+
+        Args:
+            norm: how.
+            keep: change the linear map so that the logits stay the same; else it is one of standardised features.
+        """
+        assert self.norm is None, "one norm at a time"
+        self.norm = norm.to(self.output.weight.device)
+        if keep:
+            weight = self.output.weight.double()
+            self.output.bias += (weight @ norm.center.double()).to(self.output.bias.dtype)
+            self.output.weight.copy_(weight * norm.spread.double())
+
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """Make the standardisation a part of the linear map, with the same logits; without one nothing happens."""
+        if self.norm is None:
+            return
+        weight = self.output.weight.double() / self.norm.spread.double()
+        self.output.bias -= (weight @ self.norm.center.double()).to(self.output.bias.dtype)
+        self.output.weight.copy_(weight)
+        self.norm = None
 
 
 def pool_positions(
@@ -328,6 +397,7 @@ def save_classifier(
     force: bool = False,
 ) -> None:
     """Write a fine-tuned model as a model directory; arguments and errors as `save_model`."""
+    assert classifier.classifier.norm is None, "standardisation is folded into the head before it is saved"
     facts = card if isinstance(card, ModelCard) else ModelCard.model_validate(dict(card or {}))
     facts = ModelCard.model_validate({**facts.facts(), "task": classifier.task.describe()})
     head = {f"{HEAD_PREFIX}{name}": value for name, value in classifier.classifier.named_parameters()}

@@ -134,8 +134,12 @@ class ImplicitFilter(nn.Module):
         Returns:
             (n_filters, d_model, length), not to be written to.
         """
+        if self.training or torch.is_grad_enabled():
+            # Fused optimisers write to parameters without counting it, so what was kept may be of an earlier step.
+            self._known = _KnownFilters()
+            return self._all(length)
         # Parameters made in inference mode do not count what is written to them.
-        if self.training or torch.is_grad_enabled() or self.bias.is_inference():
+        if self.bias.is_inference():
             return self._all(length)
         kernel = self._known.find(self, length)
         return self._known.keep(length, self._all(length)) if kernel is None else kernel

@@ -29,7 +29,7 @@ def _short(p, in_bias, weight, bias, t, length, TAPS: tl.constexpr):
     return y
 
 
-@triton.jit(do_not_specialize=["length", "a_batch", "a_channel", "b_batch", "b_channel"])
+@triton.jit
 def gate_forward(
     a, b, in_a, weight_a, bias_a, in_b, weight_b, bias_b, y, channels, length, a_batch, a_channel, b_batch, b_channel,
     TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr,
@@ -76,7 +76,7 @@ def _d_short(
     tl.store(d_a + t, d_value.to(d_a.dtype.element_ty), mask=t < length)
 
 
-@triton.jit(do_not_specialize=["length", "a_batch", "a_channel", "b_batch", "b_channel", "d_a_batch", "d_b_batch"])
+@triton.jit
 def gate_backward(
     a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, partial_a, partial_b,
     channels, length, a_batch, a_channel, b_batch, b_channel, d_a_batch, d_b_batch,

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from hyena_dna.errors import InputError
 from hyena_dna.model.checkpoint import load_model, read_model, save_model
 from hyena_dna.model.classifier import (
+    FeatureNorm,
     Pooling,
     SequenceClassifier,
     TaskConfig,
@@ -197,8 +198,9 @@ def test_damaged_directories_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": ["a"]}, {"thresholds": [0.1, 0.2]}, {"labels": ["a", "a"]}, {"kind": "multiclass"}, {"kind": "regression"}, {"layers": [0]},
-     {"layers": [1, 1]}, {"temperature": 0.0}, {"window": 0}, {"colour": "red"}],
+    [{"labels": ["a"]},
+     {"thresholds": [0.1, 0.2]}, {"labels": ["a", "a"]}, {"kind": "multiclass"}, {"kind": "regression"},
+     {"layers": [0]},     {"layers": [1, 1]}, {"temperature": 0.0}, {"window": 0}, {"colour": "red"}],
 )  # fmt: skip
 def test_impossible_tasks(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -225,3 +227,31 @@ def test_gradients_reach_head_and_model() -> None:
     made(bases(2, 10)).sum().backward()
     parameters = {name: value for name, value in made.named_parameters() if not name.startswith("model.lm_head")}
     assert [name for name, value in parameters.items() if value.grad is None or not value.grad.abs().sum()] == []
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_standardised_features_fold_into_the_head(keep: bool) -> None:
+    made = classifier(pooling="mean+max")
+    ids = bases(6, 12)
+    torch.nn.init.normal_(made.classifier.output.weight)
+    with torch.inference_mode():
+        before, features = made(ids), made.features(ids)
+    made.classifier.set_norm(FeatureNorm(features.mean(0), features.std(0)), keep=keep)
+    with torch.inference_mode():
+        normed = made(ids)
+    assert torch.allclose(normed, before, atol=1e-3) == keep
+    # In training the statistics follow what comes in; in evaluation they stay.
+    assert made.classifier.norm is not None
+    centre = made.classifier.norm.center.clone()
+    made.eval()(bases(6, 12, 1))
+    assert torch.equal(made.classifier.norm.center, centre)
+    made.classifier.train()
+    for _ in range(200):
+        made(bases(6, 12, 1))
+    with torch.no_grad():
+        wanted = made.eval().features(bases(6, 12, 1))
+        assert torch.allclose(made.classifier.norm.center, wanted.mean(0), atol=1e-5)
+        assert torch.allclose(made.classifier.norm.spread, wanted.std(0, correction=0), rtol=1e-2, atol=1e-5)
+        after = made(ids)
+        made.classifier.fold_norm()
+        assert torch.allclose(made(ids), after, rtol=1e-4, atol=1e-3)

@@ -127,3 +127,15 @@ def test_filters_of_parameters_that_count_no_writes_are_not_kept() -> None:
     for parameter in made.parameters():
         parameter.mul_(2)
     assert not torch.equal(made(40), before)
+
+
+def test_a_training_step_forgets_them_even_where_its_writes_are_not_counted(filters: ImplicitFilter) -> None:
+    with torch.no_grad():
+        before = filters(64)
+        filters.train()(64)
+        # As fused optimisers on a GPU do, this leaves the version counter alone.
+        filters.bias.data.add_(0)
+        next(filters.implicit_filter.parameters()).data.mul_(2.0)
+        after = filters.eval()(64)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, fresh(filters, 64))

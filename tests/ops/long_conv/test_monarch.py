@@ -1,0 +1,111 @@
+"""The Monarch convolution against float64: interpreted on a CPU, compiled on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from hyena_dna.ops.long_conv.fft import fft_long_conv
+from hyena_dna.ops.long_conv.monarch import monarch_long_conv, monarch_plan, monarch_spectrum
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# What precision `fast` promises.
+FAST = 2e-3
+# A length for every way to split a transform: one kernel with equal and unequal radices, then three kernels.
+SMALL = [(1, 2, 1), (3, 2, 200), (2, 3, 512), (5, 2, 1000), (2, 1, 2048), (1, 2, 4096), (2, 2, 5000)]
+LARGE = [(1, 1, 16_000), (2, 1, 32_768), (1, 1, 70_000), (1, 1, 160_000), (1, 1, 450_000), (1, 1, 1_000_000)]
+
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def inputs(batch: int, channels: int, length: int, dtype: torch.dtype = torch.float32) -> Inputs:
+    torch.manual_seed(length)
+    decay = torch.exp(-5 * torch.arange(length) / length)
+    made = (
+        torch.randn(batch, channels, length).to(dtype),
+        torch.randn(channels, length) * decay,
+        torch.randn(channels),
+        # The size of gradients of a mean loss, far below what float16 holds.
+        (torch.randn(batch, channels, length) * 1e-6).to(dtype),
+    )
+    u, kernel, skip, grad = (tensor.to(DEVICE) for tensor in made)
+    return u, kernel, skip, grad
+
+
+def error(found: torch.Tensor | None, expected: torch.Tensor | None) -> float:
+    assert found is not None
+    assert expected is not None
+    return float(((found.double() - expected).norm() / expected.norm()).detach())
+
+
+def compare(batch: int, channels: int, length: int, dtype: torch.dtype = torch.float32) -> None:
+    *tensors, grad = inputs(batch, channels, length, dtype)
+    expected = [tensor.double().requires_grad_() for tensor in tensors]
+    fft_long_conv(*expected).backward(grad.double())
+    found = [tensor.clone().requires_grad_() for tensor in tensors]
+    y = monarch_long_conv(*found)
+    y.backward(grad)
+    # Storing in bfloat16 rounds by 1.7e-3 on its own, and by twice that in the interpreter, which cuts bits off.
+    limit = FAST if dtype == torch.float32 else 4e-3
+    assert y.dtype == dtype
+    assert error(y, fft_long_conv(*expected).detach()) <= limit
+    for ours, theirs in zip(found, expected, strict=True):
+        assert error(ours.grad, theirs.grad) <= limit
+
+
+@pytest.mark.parametrize(("batch", "channels", "length"), SMALL)
+def test_outputs_and_gradients(batch: int, channels: int, length: int) -> None:
+    compare(batch, channels, length)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "channels", "length"), LARGE)
+def test_outputs_and_gradients_of_long_sequences(batch: int, channels: int, length: int) -> None:
+    compare(batch, channels, length)
+
+
+def test_bfloat16() -> None:
+    compare(2, 2, 300, torch.bfloat16)
+
+
+def test_values_of_any_size() -> None:
+    u, kernel, skip, _ = inputs(2, 2, 300)
+    for factor in (1e-20, 1e20):
+        y = monarch_long_conv(u * factor, kernel)
+        assert error(y / factor, fft_long_conv(u.double(), kernel.double())) <= FAST
+    assert error(monarch_long_conv(u + 5, kernel.abs()), fft_long_conv(u.double() + 5, kernel.double().abs())) <= FAST
+    assert not monarch_long_conv(torch.zeros_like(u), kernel, skip).any()
+    assert not monarch_long_conv(u, torch.zeros_like(kernel)).any()
+
+
+def test_strided_inputs_and_known_spectra() -> None:
+    u, kernel, skip, _ = inputs(2, 4, 300)
+    part, spectrum = u[:, 1:3], monarch_spectrum(kernel[1:3])
+    expected = fft_long_conv(part.double(), kernel[1:3].double(), skip[1:3].double())
+    assert error(monarch_long_conv(part, kernel[1:3], skip[1:3], spectrum), expected) <= FAST
+    transposed = u.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(monarch_long_conv(transposed, kernel, skip), monarch_long_conv(u, kernel, skip))
+
+
+def test_rows_of_a_batch_do_not_touch() -> None:
+    u, kernel, skip, _ = inputs(5, 2, 1000)
+    louder = u.clone()
+    louder[3] *= 1000
+    keep = [0, 1, 2, 4]
+    assert torch.equal(monarch_long_conv(u, kernel, skip)[keep], monarch_long_conv(louder, kernel, skip)[keep])
+
+
+def test_it_is_deterministic() -> None:
+    def gradients() -> list[torch.Tensor]:
+        *tensors, grad = inputs(5, 2, 1000)
+        leaves = [tensor.requires_grad_() for tensor in tensors]
+        return list(torch.autograd.grad(monarch_long_conv(*leaves), leaves, grad))
+
+    assert all(torch.equal(first, second) for first, second in zip(gradients(), gradients(), strict=True))
+
+
+def test_too_long() -> None:
+    with pytest.raises(ValueError, match="1,048,577"):
+        monarch_plan((1 << 20) + 1, DEVICE)

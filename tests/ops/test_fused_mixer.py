@@ -1,0 +1,70 @@
+"""The fused mixer against the operator in float64, all forms; interpreted on a CPU, compiled on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def operator(order: int, leading_conv: bool, length: int, taps: int = 3) -> HyenaOperator:
+    torch.manual_seed(order)
+    config = HyenaConfig(
+        d_model=16, n_layer=1, max_length=length + 2, order=order, leading_conv=leading_conv, short_filter_length=taps
+    )
+    made = HyenaOperator(config)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3 if parameter.dim() > 1 else 0.1)
+    sine = made.filter_fn.implicit_filter["1"].freq
+    assert isinstance(sine, torch.nn.Parameter)
+    torch.nn.init.ones_(sine)
+    return made.to(DEVICE)
+
+
+def fused(made: HyenaOperator, u: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+    short, config = made.short_filter, made.config
+    assert short.bias is not None
+    weights = MixerWeights(
+        made.in_proj.weight, made.in_proj.bias, short.weight, short.bias, made.out_proj.weight, made.out_proj.bias
+    )
+    skips = made.filter_fn.bias.view(config.n_filters, config.d_model)
+    kernels = made.filter_fn(u.shape[1])
+    return fused_mixer(u, weights, kernels, skips, leading_conv=config.leading_conv, padding=padding)
+
+
+@pytest.mark.parametrize(
+    ("order", "leading_conv", "batch", "length", "padded", "taps"),
+    [(2, False, 2, 300, False, 3), (3, False, 3, 257, True, 3), (1, True, 1, 40, False, 4), (2, True, 2, 129, True, 1)],
+)
+def test_outputs_and_all_gradients(
+    order: int, leading_conv: bool, batch: int, length: int, padded: bool, taps: int
+) -> None:
+    made = operator(order, leading_conv, length, taps)
+    exact = HyenaOperator(made.config).to(DEVICE).double()
+    exact.load_state_dict(made.state_dict())
+    u, grad = torch.randn(2, batch, length, 16, device=DEVICE)
+    padding = None
+    if padded:
+        lengths = torch.tensor([length] + [length // 2] * (batch - 1), device=DEVICE)
+        padding = torch.arange(length, device=DEVICE) >= lengths[:, None]
+        grad = grad.masked_fill(padding[..., None], 0)
+    wide, single = u.double().requires_grad_(), u.clone().requires_grad_()
+    expected, found = exact(wide, padding), fused(made, single, padding)
+    expected.backward(grad.double())
+    found.backward(grad)
+    if padding is not None:
+        expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
+    pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
+    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
+        pairs[name] = (ours.grad, theirs.grad)
+    for name, (ours, theirs) in pairs.items():
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.double() - theirs).norm() <= 2e-3 * theirs.norm(), name
