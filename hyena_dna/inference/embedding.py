@@ -54,9 +54,10 @@ class EmbeddingSpec:
     def width(self, d_model: int) -> int:
         """Numbers per record, or per base for pool `none`.
 
-        Vectors lie side by side: by bin, in each by strand, in each by layer.
+        Vectors lie side by side: by bin, in each by strand, in each by statistic, in each by layer.
         """
-        return self.pool.vectors * (2 if self.strands == "concat" else 1) * self.layers.count * d_model
+        strands = 2 if self.strands == "concat" else 1
+        return self.pool.vectors * strands * self.pool.statistics * self.layers.count * d_model
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class Embedder:
         if running.ready is not None:
             running.ready.synchronize()
         plan, pool = running.plan, self.spec.pool
-        width = self.spec.layers.count * self.model.config.d_model
+        width = self.spec.layers.count * pool.statistics * self.model.config.d_model
         if pool.kind == "none":
             return self._finish_bases(running, width)
         values = np.empty((len(plan.pieces.tile), width), np.float32)

@@ -77,6 +77,10 @@ def oracle(
                 return np.atleast_2d(states.mean(0))
             case "max":
                 return np.atleast_2d(states.max(0))
+            case "mean+max":
+                return np.concatenate([states.mean(0), states.max(0)])[None]
+            case "mean+std":
+                return np.concatenate([states.mean(0), states.std(0)])[None]
             case "last":
                 return np.atleast_2d(states[last])
             case "center":
@@ -100,7 +104,7 @@ def oracle(
 
 @pytest.mark.parametrize("overlap", [0, 30])
 @pytest.mark.parametrize("strands", ["mean", "concat", "fwd"])
-@pytest.mark.parametrize("pool", ["mean", "max", "last", "center:25", "center:4", "none"])
+@pytest.mark.parametrize("pool", ["mean", "max", "mean+max", "mean+std", "last", "center:25", "center:4", "none"])
 def test_vectors_are_those_of_a_plain_loop(model: HyenaDNA, pool: str, strands: str, overlap: int) -> None:
     check(model, LENGTHS, pool, strands, overlap, Layers("last"))
 
@@ -128,7 +132,7 @@ def check(model: HyenaDNA, lengths: tuple[int, ...], pool: str, strands: str, ov
     np.testing.assert_allclose(found.vectors, np.concatenate(expected), atol=CLOSE)
 
 
-@pytest.mark.parametrize("pool", ["mean", "max", "last", "bins:4"])
+@pytest.mark.parametrize("pool", ["mean", "max", "mean+max", "mean+std", "last", "bins:4"])
 def test_the_company_in_a_batch_changes_nothing(model: HyenaDNA, pool: str) -> None:
     items = sequences((96, 70, 33, 96, 5, 20))
     embedder = Embedder(model, EmbeddingSpec(Layers("last"), parse_pool(pool)))
