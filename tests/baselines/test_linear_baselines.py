@@ -50,13 +50,13 @@ def planted(kind: TaskKind, rows: int, seed: int) -> LabelledSequences:
 
 @pytest.mark.parametrize("kind", LABELS)
 def test_kmers_learn_planted_words_and_use_test_for_nothing_else(kind: TaskKind) -> None:
-    train, dev, test = (planted(kind, rows, seed) for seed, rows in enumerate((300, 150, 150)))
+    train, dev, test = (planted(kind, rows, seed) for seed, rows in enumerate((200, 80, 80)))
     names = LABELS[kind]
     found = fit_predict_kmer(train, dev, test.sequences, kind, len(names), kmers=(3,))
     value = evaluate(kind, names, test.targets, found.scores, n_bootstrap=0).metrics
-    assert value["spearman" if kind == "regression" else "auroc"].value > 0.75
+    assert value["spearman" if kind == "regression" else "auroc"].value > 0.7
     assert found.settings["k"] == 3
-    assert evaluate(kind, names, dev.targets, found.dev_scores, n_bootstrap=0).rows == 150
+    assert evaluate(kind, names, dev.targets, found.dev_scores, n_bootstrap=0).rows == 80
     again = fit_predict_kmer(train, dev, test.sequences[:20], kind, len(names), kmers=(3,))
     assert again.settings == found.settings
     assert np.allclose(again.scores, found.scores[:20])
@@ -103,12 +103,12 @@ def test_gc_contents_by_hand() -> None:
 def test_shuffled_labels_give_chance() -> None:
     rng = np.random.default_rng(4)
     train, dev, test = (
-        part._replace(targets=rng.permutation(part.targets)) for part in (planted("binary", 300, s) for s in range(3))
+        part._replace(targets=rng.permutation(part.targets)) for part in (planted("binary", 200, s) for s in range(3))
     )
     found = fit_predict_kmer(train, dev, test.sequences, "binary", 2, kmers=(3,))
     value = evaluate("binary", ["no", "yes"], test.targets, found.scores, n_bootstrap=0).metrics["auroc"].value
     # Three standard errors of the area at this number of rows.
-    assert abs(value - 0.5) < 0.1
+    assert abs(value - 0.5) < 0.125
 
 
 def test_a_class_without_training_rows_has_no_probability() -> None:

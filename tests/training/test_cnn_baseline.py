@@ -13,7 +13,13 @@ from hyena_dna.baselines.linear import LabelledSequences
 from hyena_dna.evaluation.metrics import evaluate
 from hyena_dna.evaluation.tasks import TaskKind
 from hyena_dna.tokenizer import PAD, Tokenizer
+from hyena_dna.training import cnn_baseline
 from hyena_dna.training.cnn_baseline import MotifNetwork, fit_predict_cnn
+
+
+@pytest.fixture
+def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn_baseline, "_EPOCHS", (2, 2))
 
 
 def planted(kind: TaskKind, rows: int, seed: int) -> LabelledSequences:
@@ -45,7 +51,7 @@ def planted(kind: TaskKind, rows: int, seed: int) -> LabelledSequences:
         pytest.param("binary", "ny", marks=pytest.mark.slow),
         pytest.param("multiclass", "abc", marks=pytest.mark.slow),
         pytest.param("regression", "v", marks=pytest.mark.slow),
-        ("multilabel", "xy"),
+        pytest.param("multilabel", "xy", marks=pytest.mark.slow),
     ],
 )
 def test_it_learns_planted_motifs(kind: TaskKind, labels: str) -> None:
@@ -58,6 +64,21 @@ def test_it_learns_planted_motifs(kind: TaskKind, labels: str) -> None:
         assert metrics["r2"].value > 0.4
 
 
+@pytest.mark.parametrize(("kind", "outputs"), [("binary", 1), ("regression", 1), ("multiclass", 3), ("multilabel", 2)])
+@pytest.mark.usefixtures("few_epochs")
+def test_scores_of_every_task_have_its_layout(kind: TaskKind, outputs: int) -> None:
+    train, dev, test = (planted(kind, rows, seed) for seed, rows in enumerate((40, 20, 7)))
+    found = fit_predict_cnn(train, dev, test.sequences, kind, max(outputs, 2) if kind == "binary" else outputs)
+    assert found.scores.shape == (7, outputs)
+    assert found.dev_scores.shape == (20, outputs)
+    assert np.isfinite(found.scores).all()
+    if kind == "multiclass":
+        np.testing.assert_allclose(found.scores.sum(1), 1.0)
+    if kind == "regression":
+        assert 5 < found.scores.mean() < 20
+
+
+@pytest.mark.usefixtures("few_epochs")
 def test_padding_and_the_strand_given_do_not_matter() -> None:
     torch.manual_seed(0)
     network = MotifNetwork(1).eval()
@@ -73,6 +94,7 @@ def test_padding_and_the_strand_given_do_not_matter() -> None:
     assert np.allclose(one.scores, other.scores, atol=1e-5)
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_same_seed_gives_the_same_scores_and_leaves_the_callers_random_state() -> None:
     train = planted("binary", 60, 0)
     torch.manual_seed(5)
