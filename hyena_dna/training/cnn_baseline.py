@@ -28,7 +28,7 @@ _MOST_BATCH = 128
 _LEARNING_RATE = 1e-3
 _PATIENCE = 4
 # Bases read in training, so that long windows do not take hours on a CPU: they have more bases to learn from.
-_BUDGET = 4e8
+_BUDGET = 1.2e8
 _EPOCHS = (3, 25)
 
 

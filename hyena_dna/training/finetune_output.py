@@ -12,6 +12,7 @@ import numpy as np
 from hyena_dna.evaluation.calibration import calibrate
 from hyena_dna.evaluation.metrics import MAIN_METRIC, Evaluation, difference
 from hyena_dna.files import atomic_open
+from hyena_dna.output.classification_report import NETWORK, Predictions, write_classification_report
 from hyena_dna.training.finetune_config import FinetuneConfig
 from hyena_dna.training.finetune_data import LabelledData
 from hyena_dna.training.finetune_results import Predicted, summarise
@@ -105,6 +106,13 @@ def write_results(results: FinetuneResults, folder: RunFolder) -> dict[str, Any]
         json.dump(_finite(content), handle, indent=1)
         handle.write("\n")
     _write_predictions(results, folder)
+    drawn = {NETWORK: Predictions(targets, first.scores)}
+    for parts in results.baselines.values():
+        found = results.pooled(parts)
+        drawn[parts[0].facts["name"]] = Predictions(data.labelling.targets[found.rows], found.scores)
+    write_classification_report(
+        folder.report, _finite(content), results.record, drawn, main_metric=main, history=folder.metrics
+    )
     return {
         "evaluated_on": content["evaluated_on"],
         "metrics": {name: estimate.to_dict() for name, estimate in network.metrics.items()},
