@@ -2,7 +2,7 @@
 
 Sequences of up to 4,096 points are convolved in one kernel that reads its input and writes its output once. Longer ones
 take three: along columns, along rows (with the product of spectra in the middle), along columns; complex float16
-intermediates are what memory sees in between. See `hyena_dna.ops.long_conv.monarch_kernels` for the arithmetic.
+intermediates are what memory sees in between. See `hyena_dna.ops.long_conv.monarch_transforms` for the arithmetic.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from hyena_dna.ops.long_conv import monarch_kernels as kernels
+from hyena_dna.ops.long_conv import monarch_passes as passes
+from hyena_dna.ops.long_conv import monarch_tiles as tiles
 from hyena_dna.ops.long_conv.dispatch import MONARCH_LENGTH
 
 __all__ = ["MonarchPlan", "Spectrum", "monarch_long_conv", "monarch_plan", "monarch_spectrum"]
@@ -157,13 +158,13 @@ def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
     values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
-        kernels.tile_spectrum[(-(-channels // plan.tile),)](
+        tiles.tile_spectrum[(-(-channels // plan.tile),)](
             kernel, scale, bound, values, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
             **plan.row_launch,
         )  # fmt: skip
     else:
         _columns_forward(plan, kernel[None], scale, values)
-        kernels.rows_spectrum[(channels * (plan.n1 // plan.tile),)](
+        passes.rows_spectrum[(channels * (plan.n1 // plan.tile),)](
             values, scale, bound, plan.f1, plan.f2, plan.twiddle, root, **plan.row_launch, N1=plan.n1
         )
     return Spectrum(values, bound, length)
@@ -219,7 +220,7 @@ def convolve(
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     sign = -1 if correlate else 1
     if plan.n1 == 1:
-        kernels.tile_forward[(channels * -(-batch // plan.tile),)](
+        tiles.tile_forward[(channels * -(-batch // plan.tile),)](
             u, spectrum.values, spectrum.bound, skip, y, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels,
             length, u.stride(0), u.stride(1), **plan.row_launch, SKIP=skip is not None, SIGN=sign,
         )  # fmt: skip
@@ -241,18 +242,18 @@ def convolve_backward(
     d_kernel = u.new_empty((channels, length), dtype=torch.float32)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
-        tiles = -(-batch // plan.tile)
+        count = -(-batch // plan.tile)
         # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
-        per_split = -(-tiles // max(1, min(tiles, 2048 // channels)))
-        splits = -(-tiles // per_split)
+        per_split = -(-count // max(1, min(count, 2048 // channels)))
+        splits = -(-count // per_split)
         d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
         d_skips = u.new_empty((splits, channels), dtype=torch.float32) if skip is not None else None
-        kernels.tile_d_kernel[(channels * splits,)](
+        tiles.tile_d_kernel[(channels * splits,)](
             grad, u, d_spectrum, d_skips, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels, length,
             grad.stride(0), grad.stride(1), u.stride(0), u.stride(1), per_split,
             **plan.row_launch, SKIP=skip is not None, num_warps=8,
         )  # fmt: skip
-        kernels.tile_inverse[(-(-channels // plan.tile),)](
+        tiles.tile_inverse[(-(-channels // plan.tile),)](
             d_spectrum.sum(0), d_kernel, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
             **plan.row_launch, num_warps=8,
         )  # fmt: skip
@@ -265,7 +266,7 @@ def convolve_backward(
     largest = products.amax(0)
     head_room = batch * plan.size**0.25
     d_spectrum = u.new_empty((channels, 2, plan.size), dtype=torch.float16)
-    kernels.rows_d_kernel[(channels * (plan.n1 // plan.tile),)](
+    passes.rows_d_kernel[(channels * (plan.n1 // plan.tile),)](
         d_work, work, products / (largest * head_room), d_spectrum, plan.f1, plan.f2, plan.twiddle, plan.outer,
         batch, channels, **plan.row_launch, N1=plan.n1, num_warps=8,
     )  # fmt: skip
@@ -288,7 +289,7 @@ def _first_pass(plan: MonarchPlan, x: torch.Tensor) -> tuple[torch.Tensor, torch
 
 def _second_pass(plan: MonarchPlan, work: torch.Tensor, spectrum: Spectrum, batch: int, sign: int) -> None:
     channels = len(spectrum.bound)
-    kernels.rows_forward[(channels * (plan.n1 // plan.tile),)](
+    passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
         work, spectrum.values, plan.f1, plan.f2, plan.twiddle, plan.outer, batch, channels,
         **plan.row_launch, N1=plan.n1, SIGN=sign,
     )  # fmt: skip
@@ -302,7 +303,7 @@ def _inverse_peak(x: torch.Tensor) -> torch.Tensor:
 
 def _columns_forward(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
     batch, channels, length = x.shape
-    kernels.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
+    passes.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
         x, scale, out, plan.outer_f, plan.inner, plan.outer, plan.ramp_rows, plan.ramp_columns, channels, length,
         x.stride(0), x.stride(1), **plan.outer_launch,
     )  # fmt: skip
@@ -317,7 +318,7 @@ def _columns_inverse(
     y: torch.Tensor,
 ) -> None:
     batch, channels, length = y.shape
-    kernels.columns_inverse[(batch * channels * (plan.n2 // plan.columns),)](
+    passes.columns_inverse[(batch * channels * (plan.n2 // plan.columns),)](
         work, scale.contiguous(), skip, direct, y, plan.outer_f, plan.inner, plan.ramp_rows, plan.ramp_columns,
         channels, length, direct.stride(0), direct.stride(1), **plan.outer_launch, SKIP=skip is not None,
     )  # fmt: skip
