@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dna.datasets.cut import cut_windows
 from hyena_dna.errors import InputError
-from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
+from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, numbered, sequence_chunks
 from hyena_dna.inference.likelihood import high_precision, next_token_log_probs, pick_tokens
 from hyena_dna.inference.runtime import batch_tokens, run_batches
+from hyena_dna.inference.tile_batches import TileBatch, batch_tiles, mark, to_pinned
 from hyena_dna.inference.tiling import Tiles, tile_chunk
-from hyena_dna.inference.windows import batches_by_length, check_overlap, longest_window
+from hyena_dna.inference.windows import check_overlap, longest_window
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import A, T
 
@@ -38,7 +38,6 @@ BaseStrands = Literal["fwd", "rev", "both"]
 _PIECE = 1 << 20
 # Log-softmax and entropy are taken of this many positions at once: their temporaries are wider than hidden states.
 _POSITIONS = 1 << 16
-_MULTIPLE = 64
 
 
 class BaseLikelihood(NamedTuple):
@@ -54,20 +53,13 @@ class BaseLikelihood(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Batch:
-    tiles: NDArray[np.int64]
-    ids: torch.Tensor
-    lengths: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class PlannedScores:
     """A chunk with its tiles cut and batched for every strand, ready for the device."""
 
     chunk: Chunk
     tiles: Tiles
     low: NDArray[np.int64]
-    batches: list[_Batch]
+    batches: list[TileBatch]
 
 
 @dataclass(frozen=True)
@@ -211,17 +203,16 @@ class BaseScorer:
     def plan(self, chunk: Chunk) -> PlannedScores:
         """Cut the windows of a chunk and batch them."""
         tiles, low = self._tiles(chunk)
-        groups = batches_by_length(tiles.lengths, self.batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE)
-        return PlannedScores(chunk, tiles, low, [self._cut(chunk, tiles, rows) for rows in groups])
-
-    def _cut(self, chunk: Chunk, tiles: Tiles, rows: NDArray[np.int64]) -> _Batch:
-        lengths = tiles.lengths[rows]
-        width = min(-(-int(lengths.max()) // _MULTIPLE) * _MULTIPLE, self.window)
-        sizes = None if (lengths == width).all() else lengths
-        ids = torch.from_numpy(
-            cut_windows(chunk.tokens, tiles.store_start[rows], sizes, width, tiles.reverse[rows]).ids
+        batches = batch_tiles(
+            chunk,
+            tiles,
+            np.arange(len(tiles)),
+            self.batch_tokens,
+            self.window,
+            max_rows=self._batch_size,
+            device=self.device,
         )
-        return _Batch(rows, ids.pin_memory() if self.device.type == "cuda" else ids, lengths)
+        return PlannedScores(chunk, tiles, low, batches)
 
     def launch(self, plan: PlannedScores) -> RunningScores:
         """Start the device on a chunk.
@@ -233,18 +224,14 @@ class BaseScorer:
         with high_precision(self.device):
             for batch in plan.batches:
 
-                def compute(rows: NDArray[np.int64], batch: _Batch = batch) -> torch.Tensor:
+                def compute(rows: NDArray[np.int64], batch: TileBatch = batch) -> torch.Tensor:
                     return self._compute(batch, rows)
 
                 for rows, values in run_batches(compute, [np.arange(len(batch.tiles))]):
                     parts.append((batch.tiles[rows], values))
-        event = None
-        if self.device.type == "cuda":
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self.device))
-        return RunningScores(plan, parts, event)
+        return RunningScores(plan, parts, mark(self.device))
 
-    def _compute(self, batch: _Batch, rows: NDArray[np.int64]) -> torch.Tensor:
+    def _compute(self, batch: TileBatch, rows: NDArray[np.int64]) -> torch.Tensor:
         """(2, rows, width) float32, on the host or on its way there."""
         ids = batch.ids[rows[0] : rows[-1] + 1].to(self.device, non_blocking=True).long()
         sizes = batch.lengths[rows]
@@ -263,10 +250,7 @@ class BaseScorer:
             ):
                 # What is no number is told from what has no score.
                 values[:, part] = torch.where(known, scores.nan_to_num(nan=torch.inf, neginf=torch.inf), torch.nan)
-        if self.device.type != "cuda":
-            return found
-        pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-        return pinned.copy_(found, non_blocking=True)
+        return to_pinned(found) if self.device.type == "cuda" else found
 
     def finish(self, running: RunningScores) -> ChunkScores:
         """Wait for the device and put the scores of a chunk in order.
@@ -334,12 +318,8 @@ def per_base_likelihood(
         InputError: a sequence is empty or not DNA, or window and context do not fit.
     """
     scorer = BaseScorer(model, strands, window=window, context=context, batch_size=batch_size)
-    rows = []
-    for number, sequence in enumerate(sequences):
-        bases = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
-        rows.append((Row(None, 0, len(bases), str(number + 1), "."), bases))
-    values: list[list[NDArray[np.float32]]] = [[] for _ in rows]
-    for chunk in sequence_chunks(rows, limits=scorer.limits()):
+    values: list[list[NDArray[np.float32]]] = [[] for _ in sequences]
+    for chunk in sequence_chunks(numbered(sequences), limits=scorer.limits()):
         found = scorer.score(chunk).values
         done = 0
         for piece in chunk.pieces:

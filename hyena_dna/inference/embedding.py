@@ -11,23 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dna.datasets.cut import cut_windows
 from hyena_dna.errors import InputError
-from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
+from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, numbered, sequence_chunks
 from hyena_dna.inference.layers import Layers, hidden_states, parse_layers
 from hyena_dna.inference.pooling import Pieces, Pool, combine, cut_pieces, parse_pool, pool_tiles
 from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches, select_precision
+from hyena_dna.inference.tile_batches import TileBatch, batch_tiles, mark, to_pinned
 from hyena_dna.inference.tiling import Tiles, tile_chunk
-from hyena_dna.inference.windows import batches_by_length, check_overlap, longest_window
+from hyena_dna.inference.windows import check_overlap, longest_window
 from hyena_dna.model.model import HyenaDNA
 
 __all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands", "check_finite",
            "embed_sequences"]  # fmt: skip
 
 Strands = Literal["mean", "concat", "fwd"]
-
-# Rows are padded to a multiple of this many tokens, so that few lengths of filters are made.
-_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,13 @@ class EmbeddingSpec:
 
 
 @dataclass(frozen=True)
-class _PlannedBatch:
-    tiles: NDArray[np.int64]
-    ids: torch.Tensor
-    lengths: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class PlannedChunk:
     """A chunk with its tiles cut and batched, ready for the device."""
 
     chunk: Chunk
     tiles: Tiles
     pieces: Pieces
-    batches: list[_PlannedBatch]
+    batches: list[TileBatch]
 
 
 @dataclass(frozen=True)
@@ -167,22 +157,10 @@ class Embedder:
         tiles = tile_chunk(chunk, self.window, self.spec.overlap, strands=self.spec.passes)
         pieces = cut_pieces(self.spec.pool, chunk, tiles)
         used = np.unique(pieces.tile)
-        groups = batches_by_length(
-            tiles.lengths[used], self.batch_tokens, max_rows=self._batch_size, multiple=_MULTIPLE
+        batches = batch_tiles(
+            chunk, tiles, used, self.batch_tokens, self.window, max_rows=self._batch_size, device=self.device
         )
-        return PlannedChunk(chunk, tiles, pieces, [self._cut(chunk, tiles, used[group]) for group in groups])
-
-    def _cut(self, chunk: Chunk, tiles: Tiles, rows: NDArray[np.int64]) -> _PlannedBatch:
-        lengths = tiles.lengths[rows]
-        width = int(lengths.max())
-        full = bool((lengths == width).all())
-        if not full:
-            width = min(-(-width // _MULTIPLE) * _MULTIPLE, self.window)
-        ids = cut_windows(
-            chunk.tokens, tiles.store_start[rows], None if full else lengths, width, tiles.reverse[rows]
-        ).ids
-        tensor = torch.from_numpy(ids)
-        return _PlannedBatch(rows, tensor.pin_memory() if self.device.type == "cuda" else tensor, lengths)
+        return PlannedChunk(chunk, tiles, pieces, batches)
 
     def launch(self, plan: PlannedChunk) -> RunningChunk:
         """Start the device on a chunk; on a GPU this returns before it is done.
@@ -196,7 +174,7 @@ class Embedder:
         for batch in plan.batches:
 
             def compute(
-                rows: NDArray[np.int64], batch: _PlannedBatch = batch
+                rows: NDArray[np.int64], batch: TileBatch = batch
             ) -> list[tuple[NDArray[np.int64], torch.Tensor]]:
                 low = np.searchsorted(tile_of, batch.tiles[rows], "left")
                 counts = np.searchsorted(tile_of, batch.tiles[rows], "right") - low
@@ -206,17 +184,14 @@ class Embedder:
 
             for _, found in run_batches(compute, [np.arange(len(batch.tiles))]):
                 parts += found
-        event = None
         if self.device.type == "cuda":
-            parts = [(numbers, _to_pinned(values)) for numbers, values in parts]
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self.device))
-        return RunningChunk(plan, parts, event)
+            parts = [(numbers, to_pinned(values)) for numbers, values in parts]
+        return RunningChunk(plan, parts, mark(self.device))
 
     @torch.inference_mode()
     def _compute(
         self,
-        batch: _PlannedBatch,
+        batch: TileBatch,
         rows: NDArray[np.int64],
         row: NDArray[np.int64],
         pieces: Pieces,
@@ -278,11 +253,6 @@ class Embedder:
         return (first + strands[1]) * np.float32(0.5) if self.spec.strands == "mean" else first
 
 
-def _to_pinned(values: torch.Tensor) -> torch.Tensor:
-    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return pinned.copy_(values, non_blocking=True)
-
-
 def embed_sequences(
     model: HyenaDNA,
     sequences: Sequence[str | bytes],
@@ -320,12 +290,8 @@ def embed_sequences(
     device = model.lm_head.weight.device
     spec = EmbeddingSpec(parse_layers(layer, model.config.n_layer), parse_pool(pool), strands, overlap)
     embedder = Embedder(model, spec, precision=select_precision(precision, device), batch_size=batch_size)
-    rows = []
-    for number, sequence in enumerate(sequences, 1):
-        bases = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
-        rows.append((Row(None, 0, len(bases), str(number), "."), bases))
     found: list[NDArray[np.float32]] = []
-    for chunk in sequence_chunks(rows):
+    for chunk in sequence_chunks(numbered(sequences)):
         embedding = embedder.embed(chunk)
         check_finite(embedding)
         if spec.pool.kind == "none":

@@ -15,7 +15,17 @@ from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.regions import Region
 from hyena_dna.tokenizer import Tokenizer
 
-__all__ = ["Chunk", "ChunkLimits", "Piece", "Row", "consensus_chunks", "region_chunks", "region_row", "sequence_chunks"]
+__all__ = [
+    "Chunk",
+    "ChunkLimits",
+    "Piece",
+    "Row",
+    "consensus_chunks",
+    "numbered",
+    "region_chunks",
+    "region_row",
+    "sequence_chunks",
+]
 
 
 class Row(NamedTuple):
@@ -175,6 +185,14 @@ def sequence_chunks(
             yield _Item(row, 0, length, False, centre, ids, start)
 
     return _chunks(items(), None, limits or ChunkLimits())
+
+
+def numbered(sequences: Iterable[str | bytes]) -> Iterator[tuple[Row, bytes]]:
+    """Sequences without names, as records that are called by their number, from 1."""
+    for number, sequence in enumerate(sequences, 1):
+        # Characters outside Latin-1 become "?", which is no base either.
+        bases = sequence.encode("latin-1", "replace") if isinstance(sequence, str) else sequence
+        yield Row(None, 0, len(bases), str(number), "."), bases
 
 
 def consensus_chunks(
