@@ -33,6 +33,7 @@ COMMANDS = (
     "generate",
     "convert",
     "release",
+    "reproduce",
     "info",
     "doctor",
 )

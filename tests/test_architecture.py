@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": set(),
     "model": {"ops", "tokenizer", "genome"},
     "training": {"genome", "tokenizer", "datasets", "baselines", "evaluation", "ops", "model", "output"},
+    "reproduction": {"genome", "baselines", "evaluation", "model", "training", "inference"},
     "inference": {"genome", "tokenizer", "datasets", "evaluation", "ops", "model", "output"},
 }
 WITHOUT_TORCH = {*BASE, "genome", "tokenizer", "datasets", "baselines", "evaluation", "simulation", "output"}

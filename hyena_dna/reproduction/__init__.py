@@ -1,0 +1,1 @@
+"""The tables of the results page, rebuilt from public data and a model."""
