@@ -202,9 +202,7 @@ def read_examples(inputs: LabelledInputs) -> Examples:
     return _from_tables(inputs, reference, inputs.tables or {}, files)
 
 
-def _fingerprint(path: str) -> Any:
-    if path == "-":
-        return "standard input"
+def _fingerprint(path: str) -> dict[str, Any]:
     try:
         return fingerprint(path)
     except OSError as error:

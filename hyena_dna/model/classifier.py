@@ -212,7 +212,7 @@ class ClassifierHead(nn.Module):
             keep: change the linear map so that the logits stay the same; else it is one of standardised features.
         """
         assert self.norm is None, "one norm at a time"
-        self.norm = norm.to(self.output.weight.device)
+        self.norm = norm.to(self.output.weight.device).train(self.training)
         if keep:
             weight = self.output.weight.double()
             self.output.bias += (weight @ norm.center.double()).to(self.output.bias.dtype)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hyena_dna.config import dump_yaml, load_yaml
-from hyena_dna.datasets.label_splits import Split
 from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.card import ModelCard
 from hyena_dna.model.checkpoint import parameters_digest
-from hyena_dna.model.classifier import SequenceClassifier, TaskConfig, load_classifier, save_classifier
-from hyena_dna.model.model import HyenaDNA
+from hyena_dna.model.classifier import TaskConfig, load_classifier, save_classifier
 from hyena_dna.training.checkpoints import latest_checkpoint, read_state
 from hyena_dna.training.engine import Precision
-from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits, strand_features
-from hyena_dna.training.finetune_config import FinetuneConfig, ProbeConfig
+from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits
+from hyena_dna.training.finetune_config import FinetuneConfig
 from hyena_dna.training.finetune_data import describe_counts
 from hyena_dna.training.finetune_fit import Fit, FitOptions, fit, is_better, validation_value
 from hyena_dna.training.finetune_output import FinetuneResults, write_results
@@ -37,9 +32,9 @@ from hyena_dna.training.finetune_results import (
     load_predicted,
     save_predicted,
 )
-from hyena_dna.training.lora import add_adapters, merge_adapters
+from hyena_dna.training.finetune_start import Start
+from hyena_dna.training.lora import merge_adapters
 from hyena_dna.training.metrics_log import CsvLog
-from hyena_dna.training.probe_fit import Strands, fit_probe, probe_task
 from hyena_dna.training.resources import device_name, peak_memory
 from hyena_dna.training.resume import check_same_settings
 from hyena_dna.training.run_folder import RunFolder, open_run_folder
@@ -57,10 +52,6 @@ FINETUNE_COLUMNS = ("seed", "fold", "epoch", "step", "loss", "lr", "val_loss", "
 _RESUMABLE = frozenset(
     {"trainer.checkpoint_seconds", "data.genome", "data.regions", "data.train", "data.dev", "data.test", "data.folds"}
 )
-
-
-# A head to start from is settled by so many examples.
-_HEAD_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ class _Run:
         if self.config.mode == "scratch":
             # Only the architecture counts; weights that are drawn anew have no digest to compare.
             self.fingerprints["model"] = prepared.model.config.model_dump_json()
-        self.features: NDArray[np.float32] | None = None
+        self.start = Start(prepared, self.examples, precision)
         self.record: dict[str, Any] = {}
 
     def run(self) -> FinetuneOutcome:
@@ -126,8 +117,8 @@ class _Run:
             with StopSignals() as signals:
                 runs, exit_code = self._fits(signals)
                 if exit_code == 0:
-                    baselines, exit_code = self._baselines(signals)
-                self.record["seconds"]["total"] = self.record["seconds"].get("total", 0.0) + time.monotonic() - began
+                    baselines, exit_code = self._baselines(runs, signals)
+                self.record["seconds"]["total"] += time.monotonic() - began
                 self.record["pieces"][-1]["ended"] = now()
                 if exit_code:
                     self._save_record(status="stopped", ended=now())
@@ -149,12 +140,13 @@ class _Run:
             "threads": torch.get_num_threads(),
             "model": self.options.model,
             "model_sha256": self.fingerprints["model"] if self.config.mode != "scratch" else None,
-            "inputs": self.data.examples.inputs,
+            "inputs": [{"path": path, **found} for path, found in self.data.examples.inputs.items()],
             "fingerprints": self.fingerprints,
             "config": self.config.model_dump(mode="json"),
         }
         again = self.options.resume and self.folder.record.exists()
-        self.record = read_record(self.folder.record) if again else start_record(self.options.name, facts)
+        new = {**facts, "seconds": {"training": 0.0, "baselines": 0.0, "total": 0.0}}
+        self.record = read_record(self.folder.record) if again else start_record(self.options.name, new)
         if again and self.record["fingerprints"] != self.fingerprints:
             raise InputError("the model or the data are not what the run began with", file=self.folder.path,
                              remedy="begin a new run with another -o")  # fmt: skip
@@ -212,7 +204,7 @@ class _Run:
         split, targets = self.data.splits[fold], self.data.labelling.targets
         began = time.monotonic()
         if self.config.mode == "probe":
-            classifier, facts = self._probe(seed, split, self.config.probe, self.config.probe.max_train)
+            classifier, facts = self.start.probe(seed, split)
             log.write({"seed": seed, "fold": fold, "val_metric": facts["val_value"]})
         else:
             options = FitOptions(
@@ -225,16 +217,17 @@ class _Run:
                 signals=signals,
                 quiet=self.options.quiet,
                 resume=self.options.resume,
+                judge_start=self.start.from_probe,
                 checkpoint_seconds=self.config.trainer.checkpoint_seconds,
             )
-            classifier = self._classifier(seed, split)
+            classifier = self.start.classifier(seed, split)
             state = fit(classifier, self.examples, targets, split.train, split.val, self.config, options)
             self.record["step"] = state.step
             if state.exit_code is not None:
                 return None, state.exit_code
             if self.config.mode == "lora":
                 merge_adapters(classifier)
-            facts = self._facts(state)
+            facts = self._facts(state) | {"strands": _strands(classifier.task)}
         if signals.exit_code is not None:
             return None, signals.exit_code
         val_logits = predict_logits(classifier, self.examples, split.val, self.precision)
@@ -265,63 +258,6 @@ class _Run:
         self.record["seconds"]["training"] += facts["seconds"]
         return predicted, 0
 
-    def _classifier(self, seed: int, split: Split) -> SequenceClassifier:
-        """A model with a new head, ready to be trained."""
-        torch.manual_seed(seed)
-        scratch = self.config.mode == "scratch"
-        model = HyenaDNA(self.prepared.model.config) if scratch else copy.deepcopy(self.prepared.model)
-        task = self._scaled(split)
-        classifier = SequenceClassifier(model, task, dropout=self.config.head.dropout)
-        head = self.config.head
-        if head.from_probe and not scratch and head.pooling != "attention":
-            # What training goes on with: single strands, where it draws one of them for each example.
-            strands: Strands = "concat" if head.both_strands else "each" if head.augment_strands else "fwd"
-            config = ProbeConfig(layers=task.layers, pooling=head.pooling, strands=strands)
-            fitted, _ = self._probe(seed, split, config, _HEAD_ROWS)
-            classifier.classifier.load_state_dict(fitted.classifier.state_dict())
-        if self.config.mode == "lora":
-            add_adapters(classifier, self.config.lora)
-        return classifier.to(self.device)
-
-    def _scaled(self, split: Split) -> TaskConfig:
-        """The task; a regression with mean and spread of its training values."""
-        task = self.prepared.task
-        if task.kind != "regression":
-            return task
-        values = self.data.labelling.targets[split.train]
-        return task.model_copy(update={"shift": float(values.mean()), "scale": float(values.std())})
-
-    def _probe(
-        self, seed: int, split: Split, config: ProbeConfig, most: int | None
-    ) -> tuple[SequenceClassifier, dict[str, Any]]:
-        """A linear model on frozen features, of at most so many training rows."""
-        model = self.prepared.model.to(self.device)
-        if self.features is None:
-            strands: Strands = "fwd" if config.strands == "fwd" else "concat"
-            task = probe_task(self.prepared.task, config, model.config.n_layer, strands)
-            reader = SequenceClassifier(model, task).to(self.device)
-            every = np.arange(len(self.data.examples))
-            self.features = strand_features(reader, self.examples, every, self.precision)
-        train, targets = split.train, self.data.labelling.targets
-        if most is not None and len(train) > most:
-            train = np.sort(np.random.default_rng(seed).permutation(train)[:most])
-        found = fit_probe(
-            copy.deepcopy(model),
-            self._scaled(split),
-            config,
-            (self.features[train], targets[train]),
-            (self.features[split.val], targets[split.val]),
-            metric=self.config.optim.metric,
-            balanced=self.config.optim.class_weights == "balanced",
-            seed=seed,
-        )
-        _log.info("probe: %s features of %s examples, strands %s, C %g, validation %s %.4f",
-                  f"{self.features.shape[1]:,}", f"{len(train):,}", found.strands, found.strength, found.metric,
-                  found.value)  # fmt: skip
-        facts = {"strands": found.strands, "C": found.strength, "tried": found.tried, "train_rows": len(train),
-                 "val_value": found.value}  # fmt: skip
-        return found.classifier, facts
-
     def _facts(self, state: Fit) -> dict[str, Any]:
         return {"best_epoch": state.best_epoch, "epochs": len(state.history), "step": state.step,
                 "history": state.history}  # fmt: skip
@@ -340,7 +276,7 @@ class _Run:
                    f"Splits: {self.data.splits[facts['fold']].description}."],
         )  # fmt: skip
 
-    def _baselines(self, signals: StopSignals) -> tuple[dict[str, list[Predicted]], int]:
+    def _baselines(self, runs: list[Predicted], signals: StopSignals) -> tuple[dict[str, list[Predicted]], int]:
         """Predictions of every baseline on every split."""
         found: dict[str, list[Predicted]] = {}
         for name in self.config.trainer.baselines:
@@ -354,11 +290,12 @@ class _Run:
                         name,
                         self.data,
                         split,
-                        strands=self.config.head.augment_strands,
+                        strands=runs[fold].facts["strands"] in ("average", "mean", "each"),
                         seed=self.config.trainer.seed,
                         device=self.device,
                     )
                     known.facts["seconds"] = time.monotonic() - began
+                    self.record["seconds"]["baselines"] += known.facts["seconds"]
                     save_predicted(path, known)
                 found[name].append(known)
                 if signals.exit_code is not None:
@@ -390,3 +327,8 @@ class _Run:
     def _save_record(self, **changes: Any) -> None:
         self.record |= changes
         write_record(self.folder.record, self.record)
+
+
+def _strands(task: TaskConfig) -> str:
+    """How a classifier uses strands, in the words of `HeadConfig`."""
+    return "both" if task.both_strands else "average" if task.average_strands else "given"

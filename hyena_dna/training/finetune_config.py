@@ -78,10 +78,12 @@ class HeadConfig(Config):
     from_probe: bool = Field(
         default=True, description="Start from the head of a probe: training then refines features that already work."
     )
-    both_strands: bool = Field(default=False, description="Read both strands for each prediction, side by side.")
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="Dropout of the pooled features.")
-    augment_strands: bool = Field(default=True, description="Train on a random strand of each example.")
-    average_strands: bool = Field(default=True, description="Predict the mean of the logits of both strands.")
+    strands: Literal["auto", "average", "both", "given"] = Field(
+        default="auto",
+        description="average: train on a random strand of each example, predict the mean of both; both: read both for "
+        "each prediction, side by side; given: as sequences stand; auto: average or both, by validation of a probe.",
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of the pooled features.")
 
 
 class FinetuneOptim(Config):

@@ -61,6 +61,7 @@ class FitOptions:
         signals: the open signal context.
         quiet: no progress.
         resume: go on from a checkpoint in the folder.
+        judge_start: what the fit starts from is a candidate too, because its head already works.
         checkpoint_seconds: least time between checkpoints.
     """
 
@@ -73,6 +74,7 @@ class FitOptions:
     signals: StopSignals
     quiet: bool = False
     resume: bool = False
+    judge_start: bool = False
     checkpoint_seconds: float = 20.0
 
 
@@ -82,7 +84,7 @@ class Fit:
 
     Attributes:
         step: steps done.
-        best_epoch: epoch with the best validation metric, from 1; 0 before the first.
+        best_epoch: epoch with the best validation metric, from 1; 0 where none was better than the start.
         best_value: that metric.
         worse: epochs since.
         loss_sum: weighted losses of the epoch that is under way.
@@ -155,7 +157,7 @@ def fit(
     config: FinetuneConfig,
     options: FitOptions,
 ) -> Fit:
-    """Train a classifier, and leave it with the weights of the epoch that was best on validation.
+    """Train a classifier, and leave it with the weights of the epoch that was best on validation, its norm folded.
 
     Args:
         classifier: on its device; parameters that require no gradient stay as they are.
@@ -203,16 +205,21 @@ class _Fitting:
         weights = class_weights(classifier.task, targets[train], config.optim.class_weights)
         self.weights = None if weights is None else weights.to(examples.device)
         self.trained = {name: value for name, value in classifier.named_parameters() if value.requires_grad}
-        self.best = {name: value.detach().clone() for name, value in self.trained.items()}
+        # What changes in training: the running statistics of the head do, without a gradient.
+        norm = classifier.classifier.norm
+        following = {} if norm is None else dict(norm.named_parameters(prefix="classifier.norm"))
+        self.changing = {**self.trained, **following}
+        self.best = {name: value.detach().clone() for name, value in self.changing.items()}
         self.state = Fit()
         self.pass_rows = self._rows_per_pass(int(examples.lengths[train].max()))
         self.bases = float(examples.lengths[train].mean()) * min(config.optim.batch_size, len(train))
         self.progress = Progress(self.total, int(self.total * self.bases), quiet=options.quiet)
 
     def run(self) -> Fit:
-        state, options = self.state, self.options
-        if options.resume:
-            self._resume()
+        options = self.options
+        if not (options.resume and self._resume()) and options.judge_start:
+            self._end_epoch(0, math.nan)
+        state = self.state
         sums = torch.tensor([state.loss_sum, state.weight_sum], device=self.examples.device, dtype=torch.float32)
         rows, on_device = self._begin_epoch(state.step // self.order.steps)
         shown = saved = began = time.monotonic()
@@ -222,7 +229,7 @@ class _Fitting:
             state.step += 1
             if state.step % self.order.steps == 0:
                 epoch = state.step // self.order.steps
-                self._end_epoch(epoch, sums)
+                self._end_epoch(epoch, float(sums[0] / sums[1]))
                 sums.zero_()
                 rows, on_device = self._begin_epoch(epoch)
             now = time.monotonic()
@@ -240,8 +247,9 @@ class _Fitting:
         state.seconds += time.monotonic() - began
         self.progress.close()
         with torch.no_grad():
-            for name, value in self.trained.items():
+            for name, value in self.changing.items():
                 value.copy_(self.best[name])
+        self.classifier.classifier.fold_norm()
         self.classifier.eval()
         return state
 
@@ -277,7 +285,7 @@ class _Fitting:
     def _pass(self, rows: NDArray[np.int64], on_device: Tensor, of: int) -> Tensor:
         batch = self.examples.batch(rows, on_device)
         ids, padding = batch.input_ids, batch.padding
-        if self.config.head.augment_strands:
+        if self.classifier.task.average_strands and not self.classifier.task.both_strands:
             lengths = None if padding is None else (~padding).sum(1)
             coin = torch.rand(len(ids), 1, device=ids.device) < 0.5
             ids = torch.where(coin, reverse_complement_rows(ids, lengths), ids)
@@ -301,10 +309,10 @@ class _Fitting:
         per_row = longest * strands * activation_bytes(model.config, self.options.precision, recompute=False)
         return max(1, int(_GPU_SHARE * free / per_row))
 
-    def _end_epoch(self, epoch: int, sums: Tensor) -> None:
+    def _end_epoch(self, epoch: int, loss: float) -> None:
+        """Validate after an epoch, or before the first one."""
         state, task = self.state, self.classifier.task
-        loss = float(sums[0] / sums[1])
-        if not math.isfinite(loss):
+        if epoch and not math.isfinite(loss):
             raise RunError(f"the loss became {loss} in epoch {epoch}: set optim.lr lower")
         logits = predict_logits(self.classifier, self.examples, self.val, self.options.precision)
         truth = self.targets[self.val]
@@ -315,20 +323,21 @@ class _Fitting:
             "fold": self.options.fold,
             "epoch": epoch,
             "step": state.step,
-            "loss": loss,
-            "lr": self.optim.lr * lr_scale(state.step - 1, self.total, self.optim),
             "val_loss": float(val_loss / weight),
             "val_metric": value,
         }
+        if epoch:
+            row |= {"loss": loss, "lr": self.optim.lr * lr_scale(state.step - 1, self.total, self.optim)}
         self.options.log.write(row)
         state.history.append(row)
-        if is_better(metric, value, state.best_value) or not state.best_epoch:
+        if is_better(metric, value, state.best_value) or not state.history[1:]:
             state.best_epoch, state.best_value, state.worse = epoch, value, 0
-            self.best = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+            self.best = {name: parameter.detach().clone() for name, parameter in self.changing.items()}
         else:
             state.worse += 1
+        trained = f"loss {loss:.4f}, " if epoch else ""
         self.progress.note(
-            f"epoch {epoch}/{self.optim.epochs}: loss {loss:.4f}, validation loss {row['val_loss']:.4f}, "
+            f"epoch {epoch}/{self.optim.epochs}: {trained}validation loss {row['val_loss']:.4f}, "
             f"{metric} {value:.4f}{' (best)' if state.best_epoch == epoch else ''}"
         )
 
@@ -362,11 +371,12 @@ class _Fitting:
             if left.name != f"{state.best_epoch}-{_BEST}":
                 left.unlink()
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Load the newest checkpoint; whether there is one."""
         options = self.options
         path = latest_checkpoint(options.folder)
         if path is None:
-            return
+            return False
         run = load_checkpoint(path, self.classifier, self.optimizer)
         if run.fingerprints != options.fingerprints:
             raise InputError("the model or the data are not what the run began with", file=path,
@@ -376,6 +386,7 @@ class _Fitting:
         self.state = Fit(step=run.step, **kept)
         self.scaler.load_state_dict(run.scaler)
         load_checkpoint(options.folder / f"{self.state.best_epoch}-{_BEST}", _Weights(self.best))
+        return True
 
 
 def _as_tensor(task: TaskConfig, targets: Targets) -> Tensor:

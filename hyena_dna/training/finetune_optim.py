@@ -11,7 +11,7 @@ from hyena_dna.model.classifier import SequenceClassifier
 from hyena_dna.training.finetune_config import FinetuneOptim
 from hyena_dna.training.optim import is_decayed, is_filter
 
-__all__ = ["finetune_optimizer"]
+__all__ = ["finetune_optimizer", "freeze_unused"]
 
 
 def finetune_optimizer(classifier: SequenceClassifier, config: FinetuneOptim) -> torch.optim.AdamW:
@@ -53,3 +53,15 @@ def _depth(name: str, top: int) -> int:
     if name.startswith("backbone.layers."):
         return int(name.split(".")[2]) + 1
     return 0 if name.startswith("backbone.embeddings.") else top
+
+
+def freeze_unused(classifier: SequenceClassifier) -> None:
+    """Leave out of training what no logit depends on: the LM head, and what lies above the highest pooled block."""
+    layers, model = classifier.task.layers, classifier.model
+    embeddings = model.backbone.embeddings.word_embeddings.weight
+    unused = [parameter for parameter in model.lm_head.parameters() if parameter is not embeddings]
+    if layers:
+        unused += model.backbone.ln_f.parameters()
+        unused += model.backbone.layers[max(layers) :].parameters()
+    for parameter in unused:
+        parameter.requires_grad = False

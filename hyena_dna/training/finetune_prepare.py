@@ -110,8 +110,8 @@ def prepare(config: FinetuneConfig, options: FinetuneOptions) -> Prepared:
         stranded=config.data.stranded,
         pooling=head.pooling,
         layers=all_layers(head.layers, model.config.n_layer),
-        both_strands=head.both_strands,
-        average_strands=head.average_strands,
+        both_strands=head.strands == "both",
+        average_strands=head.strands not in ("both", "given"),
     )
     if config.mode == "probe":
         task = probe_task(task, config.probe, model.config.n_layer, "concat")

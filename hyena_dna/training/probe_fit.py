@@ -75,6 +75,7 @@ def fit_probe(
     train: tuple[NDArray[np.float32], Targets],
     val: tuple[NDArray[np.float32], Targets],
     *,
+    ways: tuple[Strands, ...],
     metric: str | None = None,
     balanced: bool = False,
     seed: int = 0,
@@ -84,16 +85,16 @@ def fit_probe(
     Args:
         model: the frozen model.
         task: the task.
-        config: layers, pooling, what to try.
-        train: features (rows, 2 * width) of both strands side by side (of one, with strands fwd), and targets.
+        config: layers, pooling, strengths to try.
+        train: features (rows, 2 * width) of both strands side by side (of one, where the only way is fwd), and targets.
         val: the same of validation.
+        ways: uses of strands to try.
         metric: what chooses; the main metric of the task by default.
         balanced: weigh classes inversely to their frequency.
         seed: of the choice of trial rows.
     """
     rng = np.random.default_rng(seed)
     trial = np.sort(rng.permutation(len(train[0]))[:_TRIAL_ROWS])
-    ways: tuple[Strands, ...] = ("mean", "concat") if config.strands == "auto" else (config.strands,)
     best: tuple[float, Strands, float] | None = None
     tried: list[dict[str, Any]] = []
     name = ""
