@@ -124,6 +124,7 @@ class _Training:
     def __init__(self, config: PretrainConfig, corpus: Corpus, device: torch.device, seed: int, steps: int) -> None:
         assert config.optim.accumulate != "auto"
         assert config.optim.precision != "auto"
+        accumulate, precision = config.optim.accumulate, config.optim.precision
         optim = config.optim.model_copy(update={"duration": f"{steps} steps", "length_warmup": ()})
         config = config.model_copy(update={"optim": optim})
         weights = LossWeights(n=config.data.weight_n, soft_masked=config.data.weight_soft_masked)
@@ -131,10 +132,10 @@ class _Training:
         self._cutter = (DeviceCutter if on_device else HostCutter)(corpus.stores, weights, device)
         self.plan = StepPlan.make(config, corpus.train_bases)
         samplers = {shape.length: corpus.sampler(shape.length, seed) for shape in self.plan.shapes}
-        self._data = StepData(self.plan, samplers, self._cutter, accumulate=config.optim.accumulate)
+        self._data = StepData(self.plan, samplers, self._cutter, accumulate=accumulate)
         self.model = HyenaDNA(config.model).to(device)
         optimizer = build_optimizer(self.model, optim)
-        self._engine = Engine(self.model, optimizer, optim, self.plan, precision=config.optim.precision, seed=seed)
+        self._engine = Engine(self.model, optimizer, optim, self.plan, precision=precision, seed=seed)
         self._device = device
 
     def run(self, steps: range) -> float:

@@ -48,7 +48,18 @@ def release(*arguments: str | Path) -> str:
 def test_a_run_becomes_a_model_to_pass_on(run: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps({"AUROC of something": 0.98765}))
-    options = ["--licence", "Apache-2.0", "--layer", "1,2", "--pool", "max", "--results", results, "--note", "A note."]
+    options: list[str | Path] = [
+        "--licence",
+        "Apache-2.0",
+        "--layer",
+        "1,2",
+        "--pool",
+        "max",
+        "--results",
+        results,
+        "--note",
+        "A note.",
+    ]
     summary = json.loads(release(run, tmp_path / "made", *options, "--json"))
     made = read_model(tmp_path / "made")
     assert made.embedding is not None
@@ -70,12 +81,13 @@ def test_a_run_becomes_a_model_to_pass_on(run: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_released_leaves_nothing(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "made"
-    for options, reason in (
+    cases: list[tuple[list[str | Path], str]] = [
         (["--layer", "3"], "blocks 1 to 2"),
         (["--pool", "none"], "no vector of a record"),
         (["--results", run / "metrics.csv"], "not JSON"),
         (["--results", run / "run.json"], "not a mapping of names to numbers"),
-    ):
+    ]
+    for options, reason in cases:
         with pytest.raises(InputError, match=reason):
             release(run, target, *options)
     record = json.loads((run / "run.json").read_text())

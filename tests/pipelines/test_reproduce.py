@@ -65,7 +65,7 @@ def test_bits_and_context(model: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(bits, "release_corpus", corpus)
     fit = MarkovModel.fit
     monkeypatch.setattr(MarkovModel, "fit", lambda sequences: fit(sequences, max_order=2))
-    options = ["--data", tmp_path, "--model", model, "--device", "cpu"]
+    options: list[str | Path] = ["--data", tmp_path, "--model", model, "--device", "cpu"]
     numbers = json.loads(reproduce("bits", *options, "--window", "512", "--json"))
     # Random bases hold two bits, and nothing can know more.
     assert numbers["bits per base, one, best Markov model (order 0)"] == pytest.approx(2, abs=0.01)
@@ -88,7 +88,18 @@ def test_gue_tells_sets_apart_and_shuffled_labels_do_not(model: Path, tmp_path: 
                     sequence = sequence[:20] + "GGGCGGGGCGGGGCGGGGCGGGGCGG" + sequence[46:]
                 rows.append(f"{sequence},{number % 2}")
             (tmp_path / name / f"{part}.csv").write_text("\n".join(rows) + "\n")
-    options = ["--data", tmp_path, "--model", model, "--device", "cpu", "--pool", "mean+std", "--layer", "1,2"]
+    options: list[str | Path] = [
+        "--data",
+        tmp_path,
+        "--model",
+        model,
+        "--device",
+        "cpu",
+        "--pool",
+        "mean+std",
+        "--layer",
+        "1,2",
+    ]
     numbers = json.loads(reproduce("gue", *options, "--sets", "tf_0", "--sets", "tf_1", "--no-baselines", "--json"))
     assert numbers["tf_0, frozen embeddings, AUROC"] > 0.9
     assert 0.35 < numbers["tf_1, frozen embeddings, AUROC"] < 0.65
@@ -143,7 +154,7 @@ def test_brca1_is_scored_by_consequence(model: Path, tmp_path: Path) -> None:
         lines.append(f"r\t{pos}\t.\t{ref}\t{'ACGT'['ACGT'.index(ref) - 1]}\t.\t.\tSGE_CLASS={kind};CONSEQUENCE={where}")
     (tmp_path / "sge.vcf").write_text("\n".join(lines) + "\n")
     pysam.tabix_compress(str(tmp_path / "sge.vcf"), str(tmp_path / "brca1_sge.vcf.gz"))
-    options = ["--data", tmp_path, "--model", model, "--device", "cpu", "--window", "256"]
+    options: list[str | Path] = ["--data", tmp_path, "--model", model, "--device", "cpu", "--window", "256"]
     found = reproduce("brca1", *options)
     assert "| all | 10 | 20 |" in found
     assert "| Missense | 8 | 14 |" in found or "| Missense | 8 | 15 |" in found
