@@ -52,7 +52,7 @@ class FinetuneData(Config):
     )
     positive: str | None = Field(default=None, description="Binary: the class that the probability is of.")
     max_per_class: int | None = Field(
-        default=None, ge=1, description="Most examples of a class, of each split alike; more are left out at random."
+        default=None, ge=1, description="Most examples of a class; more are left out at random."
     )
     negatives: Negatives = Field(
         default="none", description="Background to add: GC-matched random regions, or dinucleotide shuffles."
