@@ -74,8 +74,8 @@ _CHUNK_VECTOR_BYTES = 1 << 26
 @click.option(
     "--pool",
     default=None,
-    help="mean, max, mean+max, mean+std, last, center:N (mean of the N central bp), bins:N (means of N "
-    "stretches), none (every base; .zarr).  [default: as the model says, or mean]",
+    help="mean, max, mean+max, mean+std, moments:N (also covariances of N directions), last, center:N (mean of the N "
+    "central bp), bins:N (means of N stretches), none (every base; .zarr).  [default: as the model says, or mean]",
 )
 @click.option(
     "--strands",

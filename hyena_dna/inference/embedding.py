@@ -54,7 +54,7 @@ class EmbeddingSpec:
         Vectors lie side by side: by bin, in each by strand, in each by statistic, in each by layer.
         """
         strands = 2 if self.strands == "concat" else 1
-        return self.pool.vectors * strands * self.pool.statistics * self.layers.count * d_model
+        return self.pool.vectors * strands * self.pool.width(self.layers.count * d_model)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Embedder:
         with autocast(self.device, self._precision):
             hidden = hidden_states(self.model, ids, lengths, self.spec.layers)
         where = [self._send(values) for values in (row, pieces.low[numbers], pieces.high[numbers])]
-        return pool_tiles(self.spec.pool, hidden, *where, single=pieces.single)
+        return pool_tiles(self.spec.pool, hidden, *where, single=pieces.single, layers=self.spec.layers.count)
 
     def _send(self, values: NDArray[np.int64]) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(values))
@@ -216,10 +216,13 @@ class Embedder:
         if running.ready is not None:
             running.ready.synchronize()
         plan, pool = running.plan, self.spec.pool
-        width = self.spec.layers.count * pool.statistics * self.model.config.d_model
+        channels = self.spec.layers.count * self.model.config.d_model
         if pool.kind == "none":
-            return self._finish_bases(running, width)
-        values = np.empty((len(plan.pieces.tile), width), np.float32)
+            return self._finish_bases(running, channels)
+        width = pool.width(channels)
+        # A piece may need more numbers than what becomes of it.
+        first = running.parts[0][1].shape[1] if running.parts else width
+        values = np.empty((len(plan.pieces.tile), first), np.float32)
         for numbers, part in running.parts:
             values[numbers] = part.numpy()
         records = len(plan.chunk.rows)
@@ -275,7 +278,8 @@ def embed_sequences(
         sequences: DNA; longer ones than the model reads at once are tiled.
         layer: `last` (after the final norm), block `K` or blocks `K,L` side by side, counted from 1, or `mean:K`, the
             mean of the last K blocks.
-        pool: `mean`, `max`, `last`, `center:N`, `bins:N`, or `none` for a vector of every base.
+        pool: `mean`, `max`, `last`, `mean+max`, `mean+std`, `moments:N`, `center:N`,
+            `bins:N`, or `none` for a vector of every base.
         strands: `mean` of a sequence and its reverse complement, `concat` both, or `fwd`.
         overlap: bp that tiles share.
         precision: `auto`, `fp32`, `bf16` or `fp16`, of the linear layers.

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
 from hyena_dna.inference.inputs import Chunk
+from hyena_dna.inference.moments import combine_moments, moment_width, piece_moments
 from hyena_dna.inference.tiling import Tiles
 
 __all__ = ["Pieces", "Pool", "combine", "cut_pieces", "parse_pool", "pool_tiles"]
 
-Kind = Literal["mean", "last", "max", "mean+max", "mean+std", "center", "bins", "none"]
+Kind = Literal["mean", "last", "max", "mean+max", "mean+std", "moments", "center", "bins", "none"]
 
-_SIZED = re.compile(r"(center|bins):([1-9][0-9]*)")
+_SIZED = re.compile(r"(center|bins|moments):([1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Pool:
     """How the positions of a record are combined.
 
     `mean` and `max` take all of them, `mean+max` puts both side by side; `mean+std` puts the mean and the standard
-    deviation of every channel side by side, which tells a channel that a motif moves from one that is even; `last` is
-    the last in reading direction, the only one that a causal model computes from the whole record; `center` the mean of
-    the `size` bp around the centre, fewer where the record ends before; `bins` the means of `size` consecutive
-    stretches whose lengths differ by at most one; `none` keeps every position.
+    deviation of every channel side by side, and `moments` adds the covariances of `size` directions (see
+    `hyena_dna.inference.moments`); `last` is the last in reading direction, the only one that a causal model computes
+    from the whole record; `center` the mean of the `size` bp around the centre, fewer where the record ends before;
+    `bins` the means of `size` consecutive stretches whose lengths differ by at most one; `none` keeps every position.
     """
 
     kind: Kind
@@ -44,17 +45,23 @@ class Pool:
         """Vectors per record (per base for `none`)."""
         return self.size if self.kind == "bins" else 1
 
+    def width(self, channels: int) -> int:
+        """Numbers of one vector, of hidden states of so many channels."""
+        if self.kind in ("mean+std", "moments"):
+            return moment_width(channels, self.directions)
+        return 2 * channels if self.kind == "mean+max" else channels
+
     @property
-    def statistics(self) -> int:
-        """Numbers that a vector has for each channel."""
-        return 2 if "+" in self.kind else 1
+    def directions(self) -> int:
+        """Directions of which covariances are taken."""
+        return self.size if self.kind == "moments" else 0
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.size}" if self.kind in ("center", "bins") else self.kind
+        return f"{self.kind}:{self.size}" if self.kind in ("center", "bins", "moments") else self.kind
 
 
 def parse_pool(text: str) -> Pool:
-    """Read `mean`, `last`, `max`, `mean+max`, `mean+std`, `none`, `center:N` or `bins:N`.
+    """Read `mean`, `last`, `max`, `mean+max`, `mean+std`, `none`, `moments:N`, `center:N` or `bins:N`.
 
     Raises:
         InputError: it is none of these.
@@ -64,8 +71,10 @@ def parse_pool(text: str) -> Pool:
             return Pool(text)
     sized = _SIZED.fullmatch(text)
     if sized is None:
-        raise InputError(f"--pool {text!r} is none of mean, last, max, mean+max, mean+std, center:N, bins:N, none")
-    return Pool("center" if sized[1] == "center" else "bins", int(sized[2]))
+        known = "mean, last, max, mean+max, mean+std, moments:N, center:N, bins:N, none"
+        raise InputError(f"--pool {text!r} is none of {known}")
+    kinds: dict[str, Kind] = {"center": "center", "bins": "bins", "moments": "moments"}
+    return Pool(kinds[sized[1]], int(sized[2]))
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def cut_pieces(pool: Pool, chunk: Chunk, tiles: Tiles) -> Pieces:
     number = np.zeros(len(tiles), np.int64)
     tile = np.arange(len(tiles))
     match pool.kind:
-        case "mean" | "max" | "mean+max" | "mean+std" | "none":
+        case "mean" | "max" | "mean+max" | "mean+std" | "moments" | "none":
             first, last = np.zeros_like(length), length
         case "last":
             first, last = length - 1, length
@@ -147,12 +156,18 @@ def _bin_of(
 
 
 def pool_tiles(
-    pool: Pool, hidden: torch.Tensor, row: torch.Tensor, low: torch.Tensor, high: torch.Tensor, *, single: bool
+    pool: Pool,
+    hidden: torch.Tensor,
+    row: torch.Tensor,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    *,
+    single: bool,
+    layers: int = 1,
 ) -> torch.Tensor:
     """Combine the positions of each piece of a batch: sums, or largest values for `max`; all positions for `none`.
 
-    For `mean+max` sums and largest values, for `mean+std` sums and sums of squared deviations from the
-    mean of the piece, side by side.
+    For `mean+max` sums and largest values side by side; for `mean+std` and `moments` see `piece_moments`.
 
     Args:
         pool: how.
@@ -161,9 +176,10 @@ def pool_tiles(
         low: (pieces,) first position.
         high: (pieces,) one past the last.
         single: row i has exactly piece i.
+        layers: hidden states side by side in the width.
 
     Returns:
-        (pieces, width * pool.statistics) float32; for `none` (positions of all pieces, width).
+        (pieces, numbers) float32; for `none` (positions of all pieces, width).
     """
     hidden = hidden.float()
     length = hidden.shape[1]
@@ -175,15 +191,11 @@ def pool_tiles(
                 return hidden[inside]
             case "max":
                 return hidden.masked_fill(~inside[..., None], -torch.inf).amax(1)
-        weights = inside[:, None].to(hidden.dtype)
-        sums = torch.bmm(weights, hidden)[:, 0]
-        match pool.kind:
-            case "mean+max":
-                return torch.cat([sums, hidden.masked_fill(~inside[..., None], -torch.inf).amax(1)], 1)
-            case "mean+std":
-                # Deviations, because the difference of large squares would lose small spreads to rounding.
-                centre = sums / weights.sum(2).clamp(min=1)
-                return torch.cat([sums, torch.bmm(weights, (hidden - centre[:, None]).square())[:, 0]], 1)
+            case "mean+std" | "moments":
+                return piece_moments(hidden, inside, pool.directions, layers)
+        sums = torch.bmm(inside[:, None].to(hidden.dtype), hidden)[:, 0]
+        if pool.kind == "mean+max":
+            return torch.cat([sums, hidden.masked_fill(~inside[..., None], -torch.inf).amax(1)], 1)
         return sums
     # Segments of the flattened positions: what lies between pieces, and the pieces, in turn.
     borders = torch.stack([row * length + low, row * length + high], 1).flatten()
@@ -198,11 +210,11 @@ def combine(pool: Pool, pieces: Pieces, values: NDArray[np.float32], slots: int)
     Args:
         pool: how; not `none`.
         pieces: the pieces.
-        values: (pieces, width * pool.statistics), from `pool_tiles`.
+        values: (pieces, numbers), from `pool_tiles`.
         slots: number of vectors.
 
     Returns:
-        (slots, width * pool.statistics).
+        (slots, width), see `Pool.width`.
     """
     order = np.argsort(pieces.slot, kind="stable")
     slot = pieces.slot[order]
@@ -215,15 +227,11 @@ def combine(pool: Pool, pieces: Pieces, values: NDArray[np.float32], slots: int)
         means = combine(Pool("mean"), pieces, sums, slots)
         return np.concatenate([means, combine(Pool("max"), pieces, largest, slots)], axis=1)
     sizes = (pieces.high - pieces.low)[order]
+    if pool.kind in ("mean+std", "moments"):
+        return combine_moments(values[order], sizes, begins, pool.directions)
     counts = np.add.reduceat(sizes, begins)
     if len(begins) == len(order):
         sums = values[order].astype(np.float64)
     else:
         sums = np.add.reduceat(values[order], begins, axis=0, dtype=np.float64)
-    if pool.kind == "mean+std":
-        total, within = np.split(sums, 2, axis=1)
-        part = values[order, : total.shape[1]].astype(np.float64)
-        # Chan, Golub and LeVeque 1983: deviations within the pieces, and those of their means.
-        between = np.add.reduceat(part**2 / sizes[:, None], begins, axis=0) - total**2 / counts[:, None]
-        sums = np.concatenate([total, np.sqrt(np.maximum(within + between, 0) * counts[:, None])], axis=1)
     return (sums / counts[:, None]).astype(np.float32)

@@ -14,6 +14,7 @@ from hyena_dna.errors import InputError
 from hyena_dna.inference.embedding import Embedder, EmbeddingSpec, check_finite, embed_sequences
 from hyena_dna.inference.inputs import Chunk, ChunkLimits, Row, sequence_chunks
 from hyena_dna.inference.layers import Layers, hidden_states, parse_layers
+from hyena_dna.inference.moments import directions
 from hyena_dna.inference.pooling import parse_pool
 from hyena_dna.inference.windows import tile
 from hyena_dna.model.config import HyenaConfig
@@ -81,6 +82,12 @@ def oracle(
                 return np.concatenate([states.mean(0), states.max(0)])[None]
             case "mean+std":
                 return np.concatenate([states.mean(0), states.std(0)])[None]
+            case "moments":
+                split = states.reshape(len(states), layers.count, -1)
+                normal = (split - split.mean(-1, keepdims=True)) / np.sqrt(split.var(-1, keepdims=True) + 1e-5)
+                along = normal.reshape(states.shape) @ directions(states.shape[1], count)
+                covariances = np.cov(along.T, bias=True).reshape(count, count)[np.triu_indices(count)]
+                return np.concatenate([states.mean(0), states.std(0), covariances])[None]
             case "last":
                 return np.atleast_2d(states[last])
             case "center":
@@ -104,7 +111,9 @@ def oracle(
 
 @pytest.mark.parametrize("overlap", [0, 30])
 @pytest.mark.parametrize("strands", ["mean", "concat", "fwd"])
-@pytest.mark.parametrize("pool", ["mean", "max", "mean+max", "mean+std", "last", "center:25", "center:4", "none"])
+@pytest.mark.parametrize(
+    "pool", ["mean", "max", "mean+max", "mean+std", "moments:5", "last", "center:25", "center:4", "none"]
+)
 def test_vectors_are_those_of_a_plain_loop(model: HyenaDNA, pool: str, strands: str, overlap: int) -> None:
     check(model, LENGTHS, pool, strands, overlap, Layers("last"))
 
@@ -118,6 +127,7 @@ def test_bins_are_those_of_a_plain_loop(model: HyenaDNA, bins: int, strands: str
 @pytest.mark.parametrize("layers", ["1", "3,1", "mean:2"])
 def test_layers_of_a_plain_loop(model: HyenaDNA, layers: str) -> None:
     check(model, LENGTHS, "mean", "concat", 10, parse_layers(layers, 3))
+    check(model, LENGTHS, "moments:4", "mean", 10, parse_layers(layers, 3))
 
 
 def check(model: HyenaDNA, lengths: tuple[int, ...], pool: str, strands: str, overlap: int, layers: Layers) -> None:
@@ -132,7 +142,7 @@ def check(model: HyenaDNA, lengths: tuple[int, ...], pool: str, strands: str, ov
     np.testing.assert_allclose(found.vectors, np.concatenate(expected), atol=CLOSE)
 
 
-@pytest.mark.parametrize("pool", ["mean", "max", "mean+max", "mean+std", "last", "bins:4"])
+@pytest.mark.parametrize("pool", ["mean", "max", "mean+max", "moments:5", "last", "bins:4"])
 def test_the_company_in_a_batch_changes_nothing(model: HyenaDNA, pool: str) -> None:
     items = sequences((96, 70, 33, 96, 5, 20))
     embedder = Embedder(model, EmbeddingSpec(Layers("last"), parse_pool(pool)))
