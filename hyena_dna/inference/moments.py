@@ -1,9 +1,9 @@
 """Second moments of hidden states over the positions of a record: what a mean over positions averages away.
 
 A motif moves some channels, together, at a few positions. The mean of a channel hardly shows that; its standard
-deviation does, and the covariance of two channels shows that they moved together. Covariances of all pairs would be too
-many numbers, so they are taken of a few fixed random directions (bilinear pooling with a random projection, as in Gao et
-al. 2016, "Compact bilinear pooling").
+deviation does, and the covariance of two channels shows that they moved together. Covariances of all pairs would be
+too many numbers, so they are taken of a few fixed random directions (bilinear pooling with a random projection, as in
+Gao et al. 2016, "Compact bilinear pooling").
 """
 
 from __future__ import annotations

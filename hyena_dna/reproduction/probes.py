@@ -170,7 +170,7 @@ def fit_probe(model: HyenaDNA, task: Task, embedding: EmbeddingDefaults) -> Prob
         for part in (task.train, task.dev, task.test)
     )
     mean, spread = train.mean(0, dtype=np.float64), np.maximum(train.std(0, dtype=np.float64), 1e-6)
-    train, dev, test = ((part - mean) / spread for part in (train, dev, test))
+    train, dev, test = (((part - mean) / spread).astype(np.float32) for part in (train, dev, test))
     best: ProbeResult | None = None
     for strength in _STRENGTHS:
         predict = fit_linear("binary", 2, train, task.train.targets, strength)
