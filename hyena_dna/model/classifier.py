@@ -215,7 +215,7 @@ class ClassifierHead(nn.Module):
         self.norm = norm.to(self.output.weight.device).train(self.training)
         if keep:
             weight = self.output.weight.double()
-            self.output.bias += (weight @ norm.center.double()).to(self.output.bias.dtype)
+            self.output.bias.add_((weight @ norm.center.double()).to(self.output.bias.dtype))
             self.output.weight.copy_(weight * norm.spread.double())
 
     @torch.no_grad()
@@ -224,7 +224,7 @@ class ClassifierHead(nn.Module):
         if self.norm is None:
             return
         weight = self.output.weight.double() / self.norm.spread.double()
-        self.output.bias -= (weight @ self.norm.center.double()).to(self.output.bias.dtype)
+        self.output.bias.sub_((weight @ self.norm.center.double()).to(self.output.bias.dtype))
         self.output.weight.copy_(weight)
         self.norm = None
 

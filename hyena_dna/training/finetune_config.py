@@ -127,7 +127,7 @@ class ProbeConfig(Config):
         "given one; auto: mean or concat, by validation.",
     )
     strengths: tuple[Positive, ...] = Field(
-        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
+        default=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0),
         min_length=1,
         description="Inverse strengths C of the penalty to try, weakest last; validation chooses.",
     )

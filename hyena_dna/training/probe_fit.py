@@ -134,7 +134,7 @@ def _view(features: NDArray[np.float32], strands: Strands) -> NDArray[np.float32
     if strands not in ("mean", "each"):
         return features
     half = features.shape[1] // 2
-    mean: NDArray[np.float32] = (features[:, :half] + features[:, half:]) / 2
+    mean: NDArray[np.float32] = (features[:, :half] + features[:, half:]) * np.float32(0.5)
     return mean
 
 

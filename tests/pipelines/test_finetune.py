@@ -158,7 +158,7 @@ class _StopAt(StopSignals):
 
     steps = 0
 
-    @property  # type: ignore[override]
+    @property
     def exit_code(self) -> int | None:
         _StopAt.steps += 1
         return 143 if _StopAt.steps >= self.at else None
@@ -203,7 +203,7 @@ def test_other_data_are_no_resuming(model: Path, tables: list[str], tmp_path: Pa
 
 def test_regions_with_background_of_like_gc(model: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    lines = []
+    lines: list[str] = []
     with open(tmp_path / "genome.fa", "w", encoding="ascii") as handle:
         for chrom in ("chr1", "chr2", "chr3"):
             bases = rng.choice(list("ACGT"), 12_000)
