@@ -95,6 +95,7 @@ def _versions() -> Iterable[Check]:
     from pysam.version import __htslib_version__ as htslib
 
     from hyena_dna.inference.selfcheck import Check
+    from hyena_dna.ops.tier import tier_name
     from pipelines.cli import versions
 
     for name, version in versions():
@@ -107,5 +108,5 @@ def _versions() -> Iterable[Check]:
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         detail = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-        yield Check(f"cuda:{index}", None, detail)
-    yield Check("long convolution", None, "real FFT in float32, any device (no Triton kernels in this version)")
+        yield Check(f"cuda:{index}", None, f"{detail}, {tier_name(torch.device('cuda', index))} operators")
+    yield Check("long convolution", None, "real FFT in float32; fast precision on a GPU: Triton, where it runs")

@@ -74,8 +74,8 @@ class ContextCorrection:
         ScoreField(
             "HYENA_LLR_CORRECTED",
             "llr_corrected",
-            "HYENA_LLR minus the mean score of the same change of the middle base of a trinucleotide at random sites of "
-            "the genome, nats; substitutions of one base only",
+            "HYENA_LLR minus the mean score of the same change of the middle base of a trinucleotide at random sites "
+            "of the genome, nats; substitutions of one base only",
         ),
     )
 

@@ -86,4 +86,5 @@ def _log_likelihoods(model: HyenaDNA, ids: Tensor) -> Tensor:
     if ids.shape[1] < 2:
         return torch.zeros(len(ids), 1)
     logits = model(ids[:, :-1]).logits[..., : model.config.vocab_size].float()
-    return logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    found: Tensor = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+    return found

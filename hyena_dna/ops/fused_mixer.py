@@ -183,7 +183,8 @@ class _FusedMixer(torch.autograd.Function):
         z = groups.gate(_gate(groups, filters - 1, leading_conv), convolved[-1])
         d_out_weight = torch.bmm(grad.transpose(1, 2), z.transpose(1, 2)).sum(0, dtype=torch.float32)
         d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
-        d_kernels, d_skips = [], []
+        d_kernels: list[torch.Tensor] = []
+        d_skips: list[torch.Tensor | None] = []
         for index in reversed(range(filters)):
             d_convolved = groups.gate_gradients(_gate(groups, index, leading_conv), convolved[index], d_z, sums)
             assert d_convolved is not None
@@ -210,7 +211,7 @@ class _FusedMixer(torch.autograd.Function):
             grad.sum((0, 1), dtype=torch.float32),
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
-        d_skips_typed = torch.stack(d_skips).to(skips.dtype)
+        d_skips_typed = torch.stack([value for value in d_skips if value is not None]).to(skips.dtype)
         return d_u, *typed, torch.stack(d_kernels).to(ctx.kernel_dtype), d_skips_typed, None, None, None
 
 

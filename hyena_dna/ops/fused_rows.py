@@ -132,7 +132,8 @@ class _Mlp(torch.autograd.Function):
         ctx.save_for_backward(x, weight1, bias1, weight2, bias2)
         w1, b1, w2, b2 = (value.to(x.dtype) for value in (weight1, bias1, weight2, bias2))
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for rows, out in zip(x.flatten(0, 1).split(_MLP_ROWS), y.flatten(0, 1).split(_MLP_ROWS), strict=True):
+        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y))
+        for rows, out in zip(*chunks, strict=True):
             torch.addmm(b2, torch._addmm_activation(b1, rows, w1.t(), use_gelu=True), w2.t(), out=out)
         return y
 
@@ -143,7 +144,7 @@ class _Mlp(torch.autograd.Function):
         w1, b1, w2, _ = (value.to(x.dtype) for value in parameters)
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
-        chunks = (tensor.flatten(0, 1).split(_MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
+        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
         width = len(b1)
         for rows, g, out in zip(*chunks, strict=True):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2

@@ -19,7 +19,7 @@ class Ranking(NamedTuple):
         false_positive_rate: share of negatives above each threshold, from 0 to 1.
         true_positive_rate: share of positives above each threshold, from 0 to 1; the recall.
         precision: share of positives among all above each threshold; 1 before the first.
-        count: how many were ranked.
+        ranked: how many were ranked.
     """
 
     auroc: float
@@ -27,7 +27,7 @@ class Ranking(NamedTuple):
     false_positive_rate: NDArray[np.float64]
     true_positive_rate: NDArray[np.float64]
     precision: NDArray[np.float64]
-    count: int
+    ranked: int
 
 
 def rank_classes(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> Ranking:

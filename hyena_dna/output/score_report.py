@@ -146,7 +146,7 @@ def _label_values(columns: Mapping[str, Sequence[Any]], labels: Labels | None) -
         "ranks": [
             {
                 "name": name,
-                "count": f"{rank.count:,}",
+                "count": f"{rank.ranked:,}",
                 "auroc": f"{rank.auroc:.4f}",
                 "average_precision": f"{rank.average_precision:.4f}",
             }

@@ -18,6 +18,7 @@ from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.checkpoint import save_model
 from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops.tier import tier_name
 from hyena_dna.output.report import write_report
 from hyena_dna.training.baseline import MarkovTable, best_order, markov_table
 from hyena_dna.training.card import model_card
@@ -204,6 +205,7 @@ class _Run:
         facts = {
             "seed": config.trainer.seed,
             "device": device_name(self.device),
+            "operators": tier_name(self.device),
             "devices": self.trainer.world_size,
             "precision": config.optim.precision,
             "threads": torch.get_num_threads(),

@@ -92,7 +92,8 @@ def test_class_deltas_are_differences_of_predictions(
     def predict(text: str) -> np.ndarray:
         with torch.inference_mode():
             ids = torch.from_numpy(classifier.model.tokenizer.encode(text))[None]
-            return classifier.predict(ids).double().numpy()[0]
+            found: np.ndarray = classifier.predict(ids).double().numpy()[0]
+            return found
 
     for row, change in zip(values[[0, 1, 3]], (changes[0], changes[1], changes[3]), strict=True):
         changed = sequence[: change.start] + change.alt + sequence[change.end :]

@@ -208,7 +208,7 @@ class _MonarchConv(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         u, values, bound, skip = ctx.saved_tensors
         d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound, u.shape[-1]), skip)
-        return d_u, d_kernel.to(ctx.kernel_dtype), None if skip is None else d_skip.to(skip.dtype), None
+        return d_u, d_kernel.to(ctx.kernel_dtype), None if d_skip is None else d_skip.to(skip.dtype), None
 
 
 def convolve(
