@@ -50,7 +50,8 @@ def command(
     worm     the same on regulatory elements of the worm, chrII held out
     brca1    zero-shot scores of measured variants, loss of function against function
 
-    Whatever is chosen is chosen on development sets. data/README.md says where to get the files.
+    Whatever is chosen is chosen on development sets. data/README.md says where to get the files; their BED is 0-based
+    half-open, their VCF 1-based.
 
     \b
     Examples:

@@ -19,7 +19,9 @@ def chunk_of(lengths: list[int]) -> Chunk:
     return chunk
 
 
-@pytest.mark.parametrize("text", ["mean", "last", "max", "mean+max", "mean+std", "moments:64", "none", "center:32", "bins:8"])
+@pytest.mark.parametrize(
+    "text", ["mean", "last", "max", "mean+max", "mean+std", "moments:64", "none", "center:32", "bins:8"]
+)
 def test_pools_are_read_back_as_written(text: str) -> None:
     assert str(parse_pool(text)) == text
 

@@ -118,8 +118,8 @@ def test_matrices_tables_and_tracks_agree(work: Path, model: Path, genome: dict[
 
 def test_a_fine_tuned_model_gives_changes_of_its_logits(work: Path, classifier: Path, genome: dict[str, str]) -> None:
     # The window of 40 bp about the centre of the region reaches beyond the contig's end, where it holds N.
-    run(*shared(work, classifier), "--region", "chr10:281-300", "-o", work / "c.parquet", "--tracks", work / "c.bedgraph",
-        "--score", "delta_enhancer__distal_", "--plot", work / "c.svg")  # fmt: skip
+    run(*shared(work, classifier), "--region", "chr10:281-300", "-o", work / "c.parquet", "--tracks",
+        work / "c.bedgraph", "--score", "delta_enhancer__distal_", "--plot", work / "c.svg")  # fmt: skip
     rows = pq.read_table(work / "c.parquet").to_pylist()
     assert list(rows[0])[7:] == ["delta_promoter", "delta_enhancer__distal_", "delta_other"]
     found = load_classifier(classifier)
