@@ -68,7 +68,7 @@ def test_traceback_only_on_request(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_usage_errors_are_one_line() -> None:
-    for arguments in (["nothing"], ["--nothing"], ["info"], ["info", "--nothing"]):
+    for arguments in (["nothing"], ["--nothing"], ["convert"], ["info", "--nothing"]):
         result = run(*arguments)
         assert result.returncode == 2, arguments
         assert result.stdout == ""
