@@ -74,7 +74,16 @@ def read_torch_file(path: Path) -> TorchFile:
                 return TorchFile(archive.tensors(records), step, restricted=True)
     except InputError as error:
         raise InputError(error.reason, file=path, remedy=error.remedy) from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError) as error:
+    # Names in a damaged table of contents may be no text at all: UnicodeDecodeError.
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        UnicodeError,
+    ) as error:
         raise _incomplete(path, error) from None
     tensors = official.get("state_dict", official)
     for name, record in records.items():
@@ -154,7 +163,7 @@ class _Archive:
             raise InputError(f"refused: {info.filename} has {info.file_size:,} bytes")
         try:
             return self._file.read(info)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, UnicodeError) as error:
             raise InputError(f"damaged: {error}", remedy="download or copy it again") from None
 
     def check(self, pickled: Pickle) -> None:
