@@ -117,7 +117,7 @@ _FLAGS = ("stranded", "clip", "rna")
     "--pooling",
     type=click.Choice(["mean", "last", "max", "attention", "mean+max"]),
     default=None,
-    help="How positions are pooled.  [default: mean]",
+    help="How positions are pooled.  [default: mean or mean+max, by validation of a probe]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the training examples.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate.")

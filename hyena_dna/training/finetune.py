@@ -307,9 +307,11 @@ class _Run:
         for run in runs[1:]:
             if is_better(run.facts["metric"], run.facts["val_value"], best.facts["val_value"]):
                 best = run
+        classifier = load_classifier(self._job(best.facts["seed"], best.facts["fold"]) / "model")
+        # As it became: pooling and strands may have been left to validation.
+        self.record["task"] = classifier.task.describe()
         results = FinetuneResults(self.options.name, self.config, self.data, runs, baselines, self.record)
         self.record["result"] = write_results(results, self.folder)
-        classifier = load_classifier(self._job(best.facts["seed"], best.facts["fold"]) / "model")
         card = self._card(best.facts)
         metrics = {
             f"{best.facts['evaluated_on']} {name}": round(found["mean"], 4)

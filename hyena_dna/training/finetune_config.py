@@ -71,7 +71,9 @@ class FinetuneData(Config):
 class HeadConfig(Config):
     """How hidden states become predictions, where the model itself is trained."""
 
-    pooling: Pooling = Field(default="mean+max", description="How positions are pooled.")
+    pooling: Literal["auto"] | Pooling = Field(
+        default="auto", description="How positions are pooled; auto: mean or mean+max, by validation of a probe."
+    )
     layers: Literal["all"] | tuple[int, ...] = Field(
         default="all", description="Blocks that are pooled side by side; empty: the last norm."
     )
@@ -120,7 +122,9 @@ class ProbeConfig(Config):
     layers: Literal["all"] | tuple[int, ...] = Field(
         default="all", description="Blocks that are pooled side by side; empty: the last norm."
     )
-    pooling: Pooling = Field(default="mean+max", description="How positions are pooled.")
+    pooling: Literal["auto"] | Pooling = Field(
+        default="auto", description="How positions are pooled; auto: mean or mean+max, by validation."
+    )
     strands: Literal["auto", "mean", "each", "concat", "fwd"] = Field(
         default="auto",
         description="Learn from the mean of both strands, from each as an example, from both side by side, or from the "

@@ -19,7 +19,7 @@ from hyena_dna.training.finetune_config import ProbeConfig
 from hyena_dna.training.finetune_optim import freeze_unused
 from hyena_dna.training.finetune_prepare import Prepared
 from hyena_dna.training.lora import add_adapters
-from hyena_dna.training.probe_fit import ProbeFit, Strands, fit_probe, probe_task
+from hyena_dna.training.probe_fit import ProbeFit, Strands, Way, fit_probe, probe_task, ways_of, widest
 
 __all__ = ["Start"]
 
@@ -57,11 +57,12 @@ class Start:
         scratch = self.config.mode == "scratch"
         model = HyenaDNA(self.prepared.model.config) if scratch else copy.deepcopy(self.prepared.model)
         head = self.config.head
-        guide = self._guide(seed, split, model) if self.from_probe or head.strands == "auto" else None
-        strands = _HEAD_STRANDS[guide.strands] if guide is not None else head.strands
-        task = self.scaled(split).model_copy(
-            update={"both_strands": strands == "both", "average_strands": strands == "average"}
-        )
+        guide = self._guide(seed, split, model) if self.from_probe or "auto" in (head.strands, head.pooling) else None
+        strands = _HEAD_STRANDS[guide.way.strands] if guide is not None else head.strands
+        update: dict[str, Any] = {"both_strands": strands == "both", "average_strands": strands == "average"}
+        if guide is not None and head.pooling == "auto":
+            update["pooling"] = guide.way.pooling
+        task = self.scaled(split).model_copy(update=update)
         classifier = SequenceClassifier(model, task, dropout=head.dropout)
         if self.from_probe and guide is not None:
             classifier.classifier.load_state_dict(guide.classifier.classifier.state_dict())
@@ -96,31 +97,32 @@ class Start:
         config, train, model = self.config.probe, split.train, self.prepared.model
         if config.max_train is not None and len(train) > config.max_train:
             train = np.sort(np.random.default_rng(seed).permutation(train)[: config.max_train])
-        ways: tuple[Strands, ...] = ("mean", "concat") if config.strands == "auto" else (config.strands,)
+        ways = ways_of(("mean", "concat") if config.strands == "auto" else (config.strands,), config.pooling)
         if self._features is None:
             self._features = self._read(np.arange(len(self.data.examples)), model, config, ways)
         features = self._features[train], self._features[split.val]
         found = self._fit(seed, split, copy.deepcopy(model), config, ways, train, features)
-        facts = {"strands": found.strands, "C": found.strength, "tried": found.tried, "train_rows": len(train)}
+        facts = {**found.way._asdict(), "C": found.strength, "tried": found.tried, "train_rows": len(train)}
         return found.classifier, facts | {"val_value": found.value}
 
     def _guide(self, seed: int, split: Split, model: HyenaDNA) -> ProbeFit:
         """A probe of what the head is going to read: it says how to use strands, and gives a head to start from."""
         head, train = self.config.head, split.train
-        ways: tuple[Strands, ...] = ("each", "concat") if head.strands == "auto" else (_PROBE_STRANDS[head.strands],)
-        pooling = "mean" if head.pooling == "attention" else head.pooling
-        config = ProbeConfig(layers=self.prepared.task.layers, pooling=pooling)
+        strands: tuple[Strands, ...] = (_PROBE_STRANDS[head.strands],) if head.strands != "auto" else ("each", "concat")
+        # A query for attention is learnt later; until then it is the mean.
+        ways = ways_of(strands, "mean" if head.pooling == "attention" else head.pooling)
+        config = ProbeConfig(layers=self.prepared.task.layers)
         if len(train) > _GUIDE_ROWS:
             train = np.sort(np.random.default_rng(seed).permutation(train)[:_GUIDE_ROWS])
         features = self._read(train, model, config, ways), self._read(split.val, model, config, ways)
         return self._fit(seed, split, model, config, ways, train, features)
 
     def _read(
-        self, rows: NDArray[np.int64], model: HyenaDNA, config: ProbeConfig, ways: tuple[Strands, ...]
+        self, rows: NDArray[np.int64], model: HyenaDNA, config: ProbeConfig, ways: tuple[Way, ...]
     ) -> NDArray[np.float32]:
-        """Features of a frozen model, of both strands side by side unless the given one is all that counts."""
-        strands: Strands = "fwd" if ways == ("fwd",) else "concat"
-        reader = SequenceClassifier(model, probe_task(self.prepared.task, config, model.config.n_layer, strands))
+        """Features of a frozen model that hold those of all ways."""
+        task = probe_task(self.prepared.task, config, model.config.n_layer, widest(ways))
+        reader = SequenceClassifier(model, task)
         return strand_features(reader.to(self.device), self.examples, rows, self.precision)
 
     def _fit(
@@ -129,7 +131,7 @@ class Start:
         split: Split,
         model: HyenaDNA,
         config: ProbeConfig,
-        ways: tuple[Strands, ...],
+        ways: tuple[Way, ...],
         train: NDArray[np.int64],
         features: tuple[NDArray[np.float32], NDArray[np.float32]],
     ) -> ProbeFit:
@@ -145,7 +147,7 @@ class Start:
             balanced=self.config.optim.class_weights == "balanced",
             seed=seed,
         )
-        _log.info("probe: %s features of %s examples, strands %s, C %g, validation %s %.4f",
-                  f"{features[0].shape[1]:,}", f"{len(train):,}", found.strands, found.strength, found.metric,
-                  found.value)  # fmt: skip
+        _log.info("probe: %s features of %s examples, pooling %s, strands %s, C %g, validation %s %.4f",
+                  f"{found.classifier.classifier.output.in_features:,}", f"{len(train):,}", found.way.pooling,
+                  found.way.strands, found.strength, found.metric, found.value)  # fmt: skip
         return found

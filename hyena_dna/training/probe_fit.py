@@ -6,19 +6,19 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hyena_dna.evaluation.tasks import Targets
-from hyena_dna.model.classifier import SequenceClassifier, TaskConfig
+from hyena_dna.model.classifier import Pooling, SequenceClassifier, TaskConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.finetune_config import ProbeConfig
 from hyena_dna.training.finetune_fit import is_better, validation_value
 
-__all__ = ["ProbeFit", "Strands", "all_layers", "fit_probe", "probe_task"]
+__all__ = ["ProbeFit", "Strands", "Way", "all_layers", "fit_probe", "probe_task", "ways_of", "widest"]
 
 Strands = Literal["mean", "each", "concat", "fwd"]
 """Learn from the mean over strands, from each strand as an example of its own (and predict by the mean of both), from
@@ -30,21 +30,34 @@ _TRIAL_ROWS = 20_000
 _LEAST_SPREAD = 1e-6
 
 
+class Way(NamedTuple):
+    """One way to make features of what both strands' hidden states are."""
+
+    strands: Strands
+    pooling: Pooling
+
+
+def ways_of(strands: tuple[Strands, ...], pooling: Literal["auto"] | Pooling) -> tuple[Way, ...]:
+    """All pairs to try; `auto` is the mean, and mean and maximum side by side: maxima help on some tasks only."""
+    poolings: tuple[Pooling, ...] = ("mean", "mean+max") if pooling == "auto" else (pooling,)
+    return tuple(Way(one, other) for one in strands for other in poolings)
+
+
 @dataclass(frozen=True)
 class ProbeFit:
     """What validation chose.
 
     Attributes:
         classifier: model and fitted head.
-        strands: how strands are used.
+        way: how strands and positions are used.
         strength: inverse strength of the penalty.
         metric: what chose.
         value: that metric on validation.
-        tried: a row for each pair of strands and strength.
+        tried: a row for each way and strength.
     """
 
     classifier: SequenceClassifier
-    strands: Strands
+    way: Way
     strength: float
     metric: str
     value: float
@@ -56,16 +69,23 @@ def all_layers(layers: Literal["all"] | tuple[int, ...], n_layer: int) -> tuple[
     return tuple(range(1, n_layer + 1)) if layers == "all" else layers
 
 
-def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, strands: Strands) -> TaskConfig:
-    """The task of a probe that uses strands in one of three ways."""
+def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, way: Way) -> TaskConfig:
+    """The task of a probe that uses strands and positions in one way."""
     return task.model_copy(
         update={
             "layers": all_layers(config.layers, n_layer),
-            "pooling": config.pooling,
-            "both_strands": strands == "concat",
-            "average_strands": strands in ("mean", "each"),
+            "pooling": way.pooling,
+            "both_strands": way.strands == "concat",
+            "average_strands": way.strands in ("mean", "each"),
         }
     )
+
+
+def widest(ways: tuple[Way, ...]) -> Way:
+    """The way whose features hold those of all others."""
+    poolings = {way.pooling for way in ways}
+    strands: Strands = "fwd" if {way.strands for way in ways} == {"fwd"} else "concat"
+    return Way(strands, "mean+max" if len(poolings) > 1 else poolings.pop())
 
 
 def fit_probe(
@@ -75,7 +95,7 @@ def fit_probe(
     train: tuple[NDArray[np.float32], Targets],
     val: tuple[NDArray[np.float32], Targets],
     *,
-    ways: tuple[Strands, ...],
+    ways: tuple[Way, ...],
     metric: str | None = None,
     balanced: bool = False,
     seed: int = 0,
@@ -86,37 +106,38 @@ def fit_probe(
         model: the frozen model.
         task: the task.
         config: layers, pooling, strengths to try.
-        train: features (rows, 2 * width) of both strands side by side (of one, where the only way is fwd), and targets.
+        train: features (rows, features) of the `widest` of the ways, and targets.
         val: the same of validation.
-        ways: uses of strands to try.
+        ways: to try.
         metric: what chooses; the main metric of the task by default.
         balanced: weigh classes inversely to their frequency.
         seed: of the choice of trial rows.
     """
     rng = np.random.default_rng(seed)
     trial = np.sort(rng.permutation(len(train[0]))[:_TRIAL_ROWS])
-    best: tuple[float, Strands, float] | None = None
+    best: tuple[float, Way, float] | None = None
     tried: list[dict[str, Any]] = []
     name = ""
-    for strands in ways:
-        learnt, targets = _rows(train[0][trial], train[1][trial], strands)
+    read = widest(ways)
+    for way in ways:
+        learnt, targets = _rows(train[0][trial], train[1][trial], way, read)
         scale = _Scale(learnt)
-        held = scale(_view(val[0], strands))
+        held = scale(_view(val[0], way, read))
         before = -math.inf
         for strength, weight, bias in _path(task, scale(learnt), targets, config.strengths, balanced=balanced):
             name, value = validation_value(task, val[1], (held @ weight.T + bias).astype(np.float32), metric)
-            tried.append({"strands": strands, "C": strength, f"val_{name}": value})
+            tried.append({**way._asdict(), "C": strength, f"val_{name}": value})
             if best is None or is_better(name, value, best[0]):
-                best = value, strands, strength
+                best = value, way, strength
             elif math.isfinite(before) and not is_better(name, value, before):
                 break
             before = value
     assert best is not None
-    value, strands, strength = best
-    learnt, targets = _rows(*train, strands)
+    value, way, strength = best
+    learnt, targets = _rows(*train, way, read)
     scale = _Scale(learnt)
     ((_, weight, bias),) = _path(task, scale(learnt), targets, (strength,), balanced=balanced)
-    classifier = SequenceClassifier(model, probe_task(task, config, model.config.n_layer, strands))
+    classifier = SequenceClassifier(model, probe_task(task, config, model.config.n_layer, way))
     head, offset = scale.undo(weight, bias)
     if task.kind == "regression":
         # The head speaks in units of the spread of the labels.
@@ -126,24 +147,29 @@ def fit_probe(
         output.weight.copy_(torch.from_numpy(head))
         output.bias.copy_(torch.from_numpy(offset))
     device = model.lm_head.weight.device
-    return ProbeFit(classifier.to(device).eval(), strands, strength, name, value, tried)
+    return ProbeFit(classifier.to(device).eval(), way, strength, name, value, tried)
 
 
-def _view(features: NDArray[np.float32], strands: Strands) -> NDArray[np.float32]:
+def _view(features: NDArray[np.float32], way: Way, read: Way) -> NDArray[np.float32]:
     """Features that are predicted from: a linear map of the mean is the mean of the maps of both strands."""
-    if strands not in ("mean", "each"):
-        return features
-    half = features.shape[1] // 2
-    mean: NDArray[np.float32] = (features[:, :half] + features[:, half:]) * np.float32(0.5)
+    parts = np.split(features, 2, 1) if read.strands == "concat" else [features]
+    if way.pooling != read.pooling:
+        # Means stand before maxima.
+        parts = [part[:, : part.shape[1] // 2] for part in parts]
+    if way.strands == "concat":
+        return np.concatenate(parts, 1)
+    if way.strands == "fwd":
+        return parts[0]
+    mean: NDArray[np.float32] = (parts[0] + parts[1]) * np.float32(0.5)
     return mean
 
 
-def _rows(features: NDArray[np.float32], targets: Targets, strands: Strands) -> tuple[NDArray[np.float32], Targets]:
+def _rows(features: NDArray[np.float32], targets: Targets, way: Way, read: Way) -> tuple[NDArray[np.float32], Targets]:
     """Features and targets that are learnt from."""
-    if strands != "each":
-        return _view(features, strands), targets
-    half = features.shape[1] // 2
-    return np.concatenate([features[:, :half], features[:, half:]]), np.concatenate([targets, targets])
+    if way.strands != "each":
+        return _view(features, way, read), targets
+    both = np.split(_view(features, Way("concat", way.pooling), read), 2, 1)
+    return np.concatenate(both), np.concatenate([targets, targets])
 
 
 class _Scale:
