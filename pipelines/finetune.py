@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from hyena_dna.errors import InputError
-from pipelines.options import LENGTH, genome_option, model_option, output_option, run_options
+from pipelines.options import DEFAULT_MODEL, LENGTH, genome_option, model_option, output_option, run_options
 
 if TYPE_CHECKING:
     from hyena_dna.training.finetune_config import FinetuneConfig
@@ -115,7 +115,7 @@ _FLAGS = ("stranded", "clip", "rna")
 )
 @click.option(
     "--pooling",
-    type=click.Choice(["mean", "last", "max", "attention", "mean+max"]),
+    type=click.Choice(["auto", "mean", "last", "max", "attention", "mean+max"]),
     default=None,
     help="How positions are pooled.  [default: mean or mean+max, by validation of a probe]",
 )
@@ -160,8 +160,8 @@ def command(
     set_threads(threads)
     earlier = Path(output) if resume and output else None
     name, loaded = _load(config, earlier, settings)
-    if model is None and loaded.model is None and earlier is not None:
-        model = _model_of(earlier)
+    if model is None and loaded.model is None:
+        model = (_model_of(earlier) if earlier is not None else None) or DEFAULT_MODEL
     options = FinetuneOptions(name, model, device, resume=resume, force=force, quiet=quiet)
     if dry_run:
         facts = prepare(loaded, options).describe()

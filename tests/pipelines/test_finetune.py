@@ -20,6 +20,7 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training import finetune_fit
 from hyena_dna.training.signals import StopSignals
 from pipelines.finetune import command
+from pipelines.options import DEFAULT_MODEL
 
 QUICK = ("--set", "trainer.baselines=[]", "--set", "trainer.bootstrap=20", "--device", "cpu", "-q")
 MOTIF = "GGCCAATCTTAG"
@@ -254,6 +255,13 @@ def test_other_tasks(
         assert found["evaluation"]["metrics"]["mse"]["value"] < np.var([float(label) for _, label in rows])
 
 
+def test_the_bundled_model_is_the_default(tables: list[str], tmp_path: Path) -> None:
+    facts = json.loads(run(*tables, "-o", tmp_path / "run", "--dry-run", "--json", *QUICK).output)
+    bundled = load_model(DEFAULT_MODEL)
+    assert facts["parameters"] == sum(parameter.numel() for parameter in bundled.parameters())
+    assert not (tmp_path / "run").exists()
+
+
 def test_dry_run_writes_nothing(model: Path, tables: list[str], tmp_path: Path) -> None:
     result = run("--model", model, *tables, "-o", tmp_path / "run", "--dry-run", "--json", *QUICK)
     facts = json.loads(result.output)
@@ -367,7 +375,6 @@ def test_bytes_that_are_no_text(model: Path, tmp_path: Path) -> None:
 def test_what_is_missing_or_too_much(model: Path, tables: list[str], tmp_path: Path) -> None:
     for arguments, message in (
         (("--model", model), "nothing to learn from"),
-        (tables, "no model to fine-tune"),
         (("--model", model, "--dev", tables[1]), "go with --train"),
         (("--model", model, *tables, "--k-folds", 3), "--k-folds splits one table"),
         (("--model", model, *tables, "--set", "model={d_model: 8, n_layer: 1, max_length: 50}"), "for mode scratch"),
