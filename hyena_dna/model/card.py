@@ -45,7 +45,7 @@ def render_card(card: ModelCard, config: HyenaConfig, n_parameters: int) -> str:
         "# DNA language model", "",
         f"A causal model over single nucleotides: {n_parameters:,} parameters, {config.n_layer} layers of width "
         f"{config.d_model} ({mixer}), inputs of up to {config.max_length:,} tokens (bp).", "",
-        "```python", "from hyena_dna import load_model", 'model = load_model("PATH/TO/THIS/FOLDER")', "```", "",
+        "```python", "from hyena_dna import load_model", "", 'model = load_model("PATH/TO/THIS/FOLDER")', "```", "",
         "| | |", "|---|---|",
     ]  # fmt: skip
     known = {"licence": "unknown", "data": "unknown", "steps": "unknown"} | card.facts()
