@@ -36,6 +36,7 @@ COMMANDS = (
     "reproduce",
     "info",
     "doctor",
+    "bench",
 )
 
 VERSIONED = ("torch", "lightning", "pysam", "pyfaidx", "numpy")

@@ -1,0 +1,204 @@
+"""Whole runs on a small model: what is measured, what is refused, what is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hyena_dna.benchmark import contenders as contenders_module
+from hyena_dna.benchmark import run as run_module
+from hyena_dna.benchmark.contenders import contender_names, implementations, used
+from hyena_dna.benchmark.exactness import exact_convolution, relative_error
+from hyena_dna.benchmark.floor import Machine
+from hyena_dna.benchmark.picture import write_picture
+from hyena_dna.benchmark.plain import plain_long_conv
+from hyena_dna.benchmark.report import FORMAT, markdown, write_json
+from hyena_dna.benchmark.run import Benchmark, Cell, Limits
+from hyena_dna.benchmark.task import operator_inputs
+from hyena_dna.benchmark.timing import OutOfMemory, Probe, Timing
+from hyena_dna.benchmark.workload import (
+    LEVELS,
+    Contender,
+    Settings,
+    Sweep,
+    Workload,
+    parse_contender,
+    workloads,
+)
+from hyena_dna.errors import InputError
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.long_conv import long_conv
+
+SETTINGS = Settings(HyenaConfig(d_model=16, n_layer=1, max_length=128), "cpu", "fp32")
+MACHINE = Machine(2e10, 1e11, "given")
+FACTS: dict[str, Any] = {
+    "command": ["hyena-dna", "bench"], "status": "done", "started": "now", "commit": None, "precision": "fp32",
+    "machine": {"cpu": "a processor", "threads": 1}, "versions": {"torch": "2"},
+    "model": SETTINGS.config.model_dump(), "floor": {"bandwidth": 2e10, "flops": 1e11, "source": "given"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def _own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is measured here, not in a process for each cell, which would take seconds."""
+    monkeypatch.setattr(run_module, "probe", lambda *_, **__: Probe(1e-3, 1 << 20))
+
+
+def measure(work: Sequence[Workload], names: Sequence[str], *, cell: float = 0.05, budget: float = 60.0) -> list[Cell]:
+    named = [parse_contender(name, contender_names()) for name in names]
+    found = Benchmark(work, named, SETTINGS, Limits(cell, budget), MACHINE).cells()
+    return [one for group in found for one in group]
+
+
+def level(name: str, lengths: Sequence[int] = (64,), sweeps: Sequence[Sweep] = ("batch-1",)) -> list[Workload]:
+    return workloads([name], lengths, 256, sweeps)  # type: ignore[list-item]
+
+
+def test_both_sweeps_and_directions() -> None:
+    work = workloads(LEVELS, [512, 128], 256, ("tokens", "batch-1"))
+    assert [(w.backward, w.sweep, w.length, w.batch) for w in work[:4]] == [
+        (False, "tokens", 128, 2), (False, "batch-1", 128, 1), (False, "batch-1", 512, 1), (True, "tokens", 128, 2),
+    ]  # fmt: skip
+    assert {w.level for w in work if w.backward} == set(LEVELS) - {"forward", "embed"}
+    assert {w.level for w in work if not w.backward} == set(LEVELS) - {"forward-backward", "step"}
+
+
+def test_contenders_by_name() -> None:
+    assert set(implementations()) >= {"reference", "fft"}
+    assert "auto" not in implementations()
+    assert parse_contender("plain+recompute+fused", contender_names()) == Contender("plain", True, True)
+    for text, message in (("plane", "no contender"), ("plain+quick", "no option")):
+        with pytest.raises(InputError, match=message):
+            parse_contender(text, contender_names())
+
+
+@pytest.mark.usefixtures("_own_process")
+@pytest.mark.parametrize("name", LEVELS)
+def test_every_level_agrees_with_its_reference(name: str) -> None:
+    cells = measure(level(name), ["high", "plain", "transformer"])
+    assert {cell.status for cell in cells if cell.contender.base != "transformer"} == {"ok"}
+    for cell in cells:
+        if cell.status == "ok":
+            assert cell.timing is not None
+            assert cell.timing.p10 <= cell.timing.median <= cell.timing.p90
+        if cell.contender.base == "transformer":
+            assert cell.error is None
+            assert cell.floor_share is None
+        else:
+            assert cell.error is not None
+            assert cell.error < 1e-5
+            assert (cell.gradient_error is not None) == cell.workload.backward
+
+
+@pytest.mark.usefixtures("_own_process")
+@pytest.mark.parametrize("name", ["operator", "forward"])
+@pytest.mark.parametrize("mistake", [1.001, math.nan])
+def test_a_wrong_convolution_gets_no_speed(name: str, mistake: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders_module, "long_conv", lambda *a, **k: long_conv(*a, **k) * mistake)
+    cells = measure(level(name), ["high", "plain"])
+    wrong = {cell.contender.base: cell for cell in cells if not cell.workload.backward}
+    assert wrong["high"].status == "wrong"
+    assert wrong["high"].timing is None
+    assert "refused" in wrong["high"].note
+    assert wrong["high"].tokens_per_second is None
+    assert wrong["plain"].status == "ok"
+    assert "refused" in markdown(FACTS, cells)
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_wrong_gradients_get_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, y: torch.Tensor) -> torch.Tensor:
+            return y.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+            return 2 * grads[0]
+
+    double: Any = Doubled.apply
+
+    monkeypatch.setattr(contenders_module, "long_conv", lambda *a, **k: double(long_conv(*a, **k)))
+    cells = measure(level("operator"), ["high"])
+    assert [cell.status for cell in cells] == ["ok", "wrong"]
+
+
+def test_float64_is_that_of_the_definition() -> None:
+    work = Workload("operator", True, "batch-1", 50, 1)
+    u, kernel, skip, _ = operator_inputs(work, SETTINGS, torch.float32)
+    exact = exact_convolution(work, SETTINGS, torch.float32)["y"]
+    defined = long_conv(u.double(), kernel.double(), skip.double(), impl="reference")
+    assert relative_error(exact, defined[:, [0, 5, 10, 15]]) < 1e-12
+    assert relative_error(plain_long_conv(u, kernel, skip), defined) < 1e-5
+
+
+def test_memory_and_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(work: Workload, contender: Contender, *_: object, **__: object) -> Probe:
+        if contender.base == "plain" and work.length >= 128:
+            raise OutOfMemory
+        return Probe(1e-3, 1)
+
+    monkeypatch.setattr(run_module, "probe", probe)
+    cells = measure(level("embed", [64, 128, 256]), ["plain"])
+    assert [cell.status for cell in cells] == ["ok", "OOM", "OOM"]
+    cells = measure(level("embed", [64, 1 << 22]), ["high"], cell=0.5)
+    assert [cell.status for cell in cells] == ["ok", "extrapolated"]
+    assert cells[1].median is not None
+    assert cells[1].median > 500
+    assert "64" in cells[1].note
+    assert measure(level("embed"), ["high"], budget=0.0)[0].status == "budget"
+
+
+def test_what_ran_is_named() -> None:
+    work = level("forward")[0]
+    assert used(Contender("high"), work, SETTINGS) == "torch, fft"
+    assert used(Contender("reference"), work, SETTINGS) == "torch, reference"
+    assert used(Contender("plain"), work, SETTINGS) == "torch, rfft of 2L"
+
+
+def made_up() -> list[Cell]:
+    cells = []
+    for length in (1024, 32_768, 65_536, 131_072):
+        work = Workload("forward", False, "batch-1", length, 1)
+        for name, ms in (("high", length / 1e3), ("transformer", length**2 / 1e7)):
+            cells.append(
+                Cell(work, Contender(name), "ok", "torch, fft", Timing(ms, ms, ms, ms, 5), 1 << 30, 1e-3, 1e-7)
+            )
+    cells[-1] = replace(cells[-1], status="extrapolated")
+    return [*cells, Cell(replace(cells[0].workload, length=1 << 20), Contender("high"), "wrong", error=math.nan)]
+
+
+def test_json_and_markdown(tmp_path: Path) -> None:
+    cells = made_up()
+    write_json(tmp_path / "bench.json", FACTS, cells)
+    document = json.loads((tmp_path / "bench.json").read_text())
+    assert document["format"] == FORMAT
+    first, last = document["cells"][0], document["cells"][-1]
+    assert first["tokens_per_second"] == pytest.approx(1e6)
+    assert first["floor_share"] == pytest.approx(1 / 1.024)
+    assert last["ms"] is None
+    assert last["error"] == "nan"
+    assert last["status"] == "wrong"
+    (high, rival) = document["scaling"]
+    assert high["exponent"]["value"] == pytest.approx(1.0)
+    assert high["exponent"]["points"] == 3
+    assert high["faster_than_transformer_from"] == pytest.approx(10_000, rel=0.01)
+    assert (rival["contender"] == "transformer" and rival["exponent"] is None) or rival["exponent"]["points"] == 3
+    text = markdown(FACTS, cells)
+    assert "| 131,072 x 1 | 131 | ~1,718 |" in text
+    assert "refused: error nan" in text
+    assert "10,000" in text
+
+
+def test_picture(tmp_path: Path) -> None:
+    assert write_picture(tmp_path / "bench.png", "title", made_up())
+    assert (tmp_path / "bench.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert not write_picture(tmp_path / "none.png", "title", made_up()[:1])
+    assert not (tmp_path / "none.png").exists()
