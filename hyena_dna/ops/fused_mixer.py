@@ -50,7 +50,6 @@ def fused_mixer(
     *,
     leading_conv: bool,
     padding: torch.Tensor | None = None,
-    spectra: tuple[Spectrum, ...] | None = None,
 ) -> torch.Tensor:
     """Mix positions: projections, short convolutions, gates, long convolutions, output projection.
 
@@ -64,12 +63,11 @@ def fused_mixer(
         skips: (filters, d_model).
         leading_conv: whether the recurrence starts with a convolution (the Hyena paper's form).
         padding: (batch, length), true where a row has ended, or None.
-        spectra: of the kernels, where they are known.
 
     Returns:
         (batch, length, d_model), in the dtype of `u`.
     """
-    y: torch.Tensor = _FusedMixer.apply(u, *weights, kernels, skips, leading_conv, padding, spectra)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _FusedMixer.apply(u, *weights, kernels, skips, leading_conv, padding)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -151,9 +149,8 @@ class _Sums:
 class _FusedMixer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, (kernels, skips, leading_conv, padding, spectra) = MixerWeights(*rest[:6]), rest[6:]
-        if spectra is None:
-            spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
+        weights, (kernels, skips, leading_conv, padding) = MixerWeights(*rest[:6]), rest[6:]
+        spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
         batch, _, width = u.shape
         dtype = u.dtype
         projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
@@ -192,7 +189,7 @@ class _FusedMixer(torch.autograd.Function):
             z = groups.gate(before, convolved[index - 1]) if index else _start(groups, leading_conv)
             if padding is not None:
                 z.masked_fill_(padding[:, None], 0)
-            spectrum = Spectrum(flat[2 * index], flat[2 * index + 1], u.shape[1])
+            spectrum = Spectrum(flat[2 * index], flat[2 * index + 1])
             d_z, d_kernel, d_skip = convolve_backward(d_convolved, z, spectrum, skips[index])
             if padding is not None:
                 d_z.masked_fill_(padding[:, None], 0)
@@ -212,7 +209,7 @@ class _FusedMixer(torch.autograd.Function):
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
         d_skips_typed = torch.stack([value for value in d_skips if value is not None]).to(skips.dtype)
-        return d_u, *typed, torch.stack(d_kernels).to(ctx.kernel_dtype), d_skips_typed, None, None, None
+        return d_u, *typed, torch.stack(d_kernels).to(ctx.kernel_dtype), d_skips_typed, None, None
 
 
 def _start(groups: _Groups, leading_conv: bool) -> torch.Tensor:

@@ -10,6 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from hyena_dna.ops.fused_rows import fused_add_norm, fused_head_loss, fused_mlp
 from hyena_dna.ops.losses import next_token_loss
+from hyena_dna.ops.row_kernels import gelu_backward
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -65,6 +66,17 @@ def test_head_loss(rows: int, width: int) -> None:
     ours = torch.autograd.grad(found * 1e-3, [hidden, weight])
     close(list(ours), list(torch.autograd.grad(expected * 1e-3, exact)), 1e-5)
     assert not ours[1][12:].any()
+
+
+@pytest.mark.parametrize(("rows", "width"), [(5, 24), (130, 96)])
+def test_gelu_backward(rows: int, width: int) -> None:
+    inner, grad = (value.detach() * 3 for value in leaves((rows, width), (rows, width)))
+    exact = inner.double().requires_grad_()
+    expected = F.gelu(exact, approximate="tanh")
+    (d_inner,) = torch.autograd.grad(expected, exact, grad.double())
+    partial = torch.empty((-(-rows // 64), width), device=DEVICE)
+    gelu_backward[(len(partial), -(-width // 64))](inner, grad, partial, rows, width, ROWS=64, COLUMNS=64)
+    close([inner, grad, partial.sum(0)], [expected.detach(), d_inner, d_inner.sum(0)], 1e-5)
 
 
 @pytest.mark.gpu

@@ -139,12 +139,10 @@ class Spectrum:
     Attributes:
         values: (channels, 2, size) float16, spectra divided by `bound`, in the kernels' own order.
         bound: (channels,) float32, sum of the magnitudes of every kernel, which no value of its spectrum exceeds.
-        length: positions of the kernels.
     """
 
     values: torch.Tensor
     bound: torch.Tensor
-    length: int
 
 
 def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
@@ -167,7 +165,7 @@ def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
         passes.rows_spectrum[(channels * (plan.n1 // plan.tile),)](
             values, scale, bound, plan.f1, plan.f2, plan.twiddle, root, **plan.row_launch, N1=plan.n1
         )
-    return Spectrum(values, bound, length)
+    return Spectrum(values, bound)
 
 
 def monarch_long_conv(
@@ -207,7 +205,7 @@ class _MonarchConv(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         u, values, bound, skip = ctx.saved_tensors
-        d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound, u.shape[-1]), skip)
+        d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound), skip)
         return d_u, d_kernel.to(ctx.kernel_dtype), None if d_skip is None else d_skip.to(skip.dtype), None
 
 

@@ -105,6 +105,17 @@ def test_it_is_deterministic() -> None:
     assert all(torch.equal(first, second) for first, second in zip(gradients(), gradients(), strict=True))
 
 
+@pytest.mark.parametrize(("batch", "length"), [(3, 200), (1, 5000)])
+def test_every_value_is_written(batch: int, length: int) -> None:
+    # In this mode PyTorch fills new memory with NaN, which would show wherever a kernel left it or read it.
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(1).isnan().all()
+        compare(batch, 2, length)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_too_long() -> None:
     with pytest.raises(ValueError, match="1,048,577"):
         monarch_plan((1 << 20) + 1, DEVICE)
