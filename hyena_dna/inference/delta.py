@@ -22,10 +22,9 @@ from hyena_dna.inference.local_filters import LocalFilters, operators
 from hyena_dna.inference.reference_pass import LayerTail, ReferenceTail
 from hyena_dna.model.block import Block
 from hyena_dna.model.model import HyenaDNA
-from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops.short_conv import short_conv
 
-__all__ = ["MOST_LOCAL", "DeltaScorer"]
+__all__ = ["MOST_LOCAL", "Batch", "DeltaScorer"]
 
 MOST_LOCAL = 8
 """Most changed tokens of a variant that counts as local, whose first layer is computed only around them."""
@@ -41,6 +40,7 @@ class DeltaScorer:
     def __init__(self, model: HyenaDNA) -> None:
         self._model = model
         self._operators = operators(model)
+        self._blocks = [block for block in model.backbone.layers if isinstance(block, Block)]
         self._filters = LocalFilters(model)
         self._past = model.config.short_filter_length - 1
 
@@ -71,21 +71,16 @@ class DeltaScorer:
         """
         model, past = self._model, self._past
         columns = ids.shape[1] - past
-        batch = _Batch(reference, rows, tails, columns, past, alleles)
+        batch = Batch(reference, rows, tails, columns, past, alleles)
         ids = ids.to(torch.int64)
         stream = model.backbone.embeddings(ids)
-        for layer, block in enumerate(model.backbone.layers):
-            assert isinstance(block, Block)
-            kept, operator = reference.layers[layer], self._operators[layer]
-            width = max(1, int(tails.different.max())) + past
+        width = max(1, int(tails.different.max())) + past
+        for layer, kept in enumerate(reference.layers):
             if layer == 0 and local and width < columns:
-                mixed = self._mix_locally(block, operator, kept, stream, batch, width)
+                mixed = self._mix_locally(kept, stream, batch, width)
             else:
-                mixed = self._mix(layer, block, operator, kept, stream, batch)
-            # The past keeps whatever it holds: every mixer takes it from the reference.
-            weight = operator.out_proj.weight.T.expand(len(rows), -1, -1)
-            stream[:, past:].baddbmm_(mixed.transpose(1, 2), weight).add_(operator.out_proj.bias)
-            stream += block.mlp(block.norm2(stream))
+                mixed = self._mix(layer, kept, stream, batch)
+            self._add(layer, stream, mixed)
         hidden = model.backbone.ln_f(stream[:, past:])
         scores = torch.empty(len(rows), columns, dtype=torch.float64, device=rows.device)
         scores[:, 0] = pick_tokens(batch.join(reference.log_probs[batch.rows, batch.at - 1][:, None]), ids[:, past])
@@ -94,18 +89,18 @@ class DeltaScorer:
         ref_scores = batch.join(batch.positions(reference.scores[..., None], columns)[..., 0])
         return summarise(tails, ref_scores, scores, hidden)
 
-    def _mix(
-        self,
-        layer: int,
-        block: Block,
-        operator: HyenaOperator,
-        kept: LayerTail,
-        stream: torch.Tensor,
-        batch: _Batch,
-    ) -> torch.Tensor:
+    def _add(self, layer: int, stream: torch.Tensor, mixed: torch.Tensor) -> None:
+        """Add what a mixer's output projection makes of `mixed`, then the output of the MLP."""
+        block, operator = self._blocks[layer], self._operators[layer]
+        # The past keeps whatever it holds: every mixer takes it from the reference.
+        weight = operator.out_proj.weight.T.expand(len(stream), -1, -1)
+        stream[:, self._past :].baddbmm_(mixed.transpose(1, 2), weight).add_(operator.out_proj.bias)
+        stream += block.mlp(block.norm2(stream))
+
+    def _mix(self, layer: int, kept: LayerTail, stream: torch.Tensor, batch: Batch) -> torch.Tensor:
         """What a mixer hands to its output projection, (n, d_model, columns)."""
-        config = operator.config
-        *gates, z = self._project(block, operator, kept, stream, batch).chunk(config.order + 1, dim=1)
+        config = self._model.config
+        *gates, z = self._project(layer, kept, stream, batch).chunk(config.order + 1, dim=1)
         for n in range(config.order):
             index = n if config.leading_conv else n - 1
             if index >= 0:
@@ -113,7 +108,7 @@ class DeltaScorer:
             z.mul_(gates[config.order - 1 - n])
         return z
 
-    def _convolve(self, layer: int, index: int, z: torch.Tensor, kept: LayerTail, batch: _Batch) -> torch.Tensor:
+    def _convolve(self, layer: int, index: int, z: torch.Tensor, kept: LayerTail, batch: Batch) -> torch.Tensor:
         """The output of a long convolution whose input is `z`: the reference's, and what the change of input adds."""
         padded = self._filters.padded(z)
         change = batch.split(padded[..., : batch.columns])
@@ -122,23 +117,13 @@ class DeltaScorer:
         batch.split(found).add_(batch.channels(kept.results[index], batch.columns))
         return found
 
-    def _mix_locally(
-        self,
-        block: Block,
-        operator: HyenaOperator,
-        kept: LayerTail,
-        stream: torch.Tensor,
-        batch: _Batch,
-        width: int,
-    ) -> torch.Tensor:
+    def _mix_locally(self, kept: LayerTail, stream: torch.Tensor, batch: Batch, width: int) -> torch.Tensor:
         """The same of the first layer where its input differs in few tokens: projections differ at `width` positions.
 
         The first long convolution then spreads `width` values, and gates are the reference's but for those positions.
         """
-        config = operator.config
-        *gates, z = self._project(block, operator, kept, stream[:, : batch.past + width], batch).chunk(
-            config.order + 1, dim=1
-        )
+        config = self._model.config
+        *gates, z = self._project(0, kept, stream[:, : batch.past + width], batch).chunk(config.order + 1, dim=1)
         for n in range(config.order):
             index = n if config.leading_conv else n - 1
             gate = gates[config.order - 1 - n]
@@ -156,14 +141,11 @@ class DeltaScorer:
             z[..., :width] = near
         return z
 
-    def _project(
-        self, block: Block, operator: HyenaOperator, kept: LayerTail, stream: torch.Tensor, batch: _Batch
-    ) -> torch.Tensor:
+    def _project(self, layer: int, kept: LayerTail, stream: torch.Tensor, batch: Batch) -> torch.Tensor:
         """All projections after the short convolution, without its past: (n, (order + 1) d_model, positions)."""
-        past = batch.past
-        u = block.norm1(stream)
-        if past:
-            batch.split(u[:, :past]).copy_(batch.positions(kept.inputs, past, before=past))
+        past, operator = batch.past, self._operators[layer]
+        batch.take_past(kept, stream)
+        u = self._blocks[layer].norm1(stream)
         weight, bias = operator.in_proj.weight.expand(len(u), -1, -1), operator.in_proj.bias
         short = operator.short_filter
         assert short.bias is not None
@@ -179,7 +161,7 @@ class DeltaScorer:
         return short_conv(projected, short.weight, constant)[..., past:]
 
 
-class _Batch:
+class Batch:
     """Cuts what belongs to each variant of a batch out of what is kept of the reference windows.
 
     Variants at one place follow each other, `alleles` of them at every place, and share one cut.
@@ -189,7 +171,9 @@ class _Batch:
         at: (places,) index of `changed` among the kept positions.
         columns: positions computed.
         past: positions before `changed` that the short convolution reads.
+        alleles: variants at every place.
         inside: (n, past), whether those are inside the window; None where all are.
+        outside: (places,), how many of those are not.
     """
 
     def __init__(
@@ -197,19 +181,20 @@ class _Batch:
     ) -> None:
         self.rows = rows[::alleles]
         self.at = torch.from_numpy(tails.changed[::alleles] - reference.stretch.start).to(rows.device)
-        self._alleles = alleles
+        self.alleles = alleles
         self.columns = columns
         self.past = past
         before = tails.changed[:, None] + np.arange(-past, 0)
         self.inside = None if (before >= 0).all() else torch.from_numpy(before >= 0).to(rows.device)
+        self.outside = torch.from_numpy(np.maximum(past - tails.changed[::alleles], 0)).to(rows.device)
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(n, ...) -> (places, alleles, ...), a view."""
-        return x.view(-1, self._alleles, *x.shape[1:])
+        return x.view(-1, self.alleles, *x.shape[1:])
 
     def join(self, x: torch.Tensor) -> torch.Tensor:
         """(places, 1, ...) -> (n, ...), the same for every allele of a place."""
-        return x.expand(-1, self._alleles, *x.shape[2:]).flatten(0, 1)
+        return x.expand(-1, self.alleles, *x.shape[2:]).flatten(0, 1)
 
     def channels(self, x: torch.Tensor, count: int) -> torch.Tensor:
         """(windows, d_model, kept) -> (places, 1, d_model, count) from `changed` on; a copy."""
@@ -218,3 +203,8 @@ class _Batch:
     def positions(self, x: torch.Tensor, count: int, *, before: int = 0) -> torch.Tensor:
         """(windows, kept, d_model) -> (places, 1, count, d_model) from `before` positions before `changed`; a copy."""
         return x.unfold(1, count, 1).permute(0, 1, 3, 2)[self.rows, self.at - before][:, None]
+
+    def take_past(self, kept: LayerTail, stream: torch.Tensor) -> None:
+        """Put the reference's input of a block into the first `past` positions of a stream, (n, positions, d_model)."""
+        if self.past:
+            self.split(stream[:, : self.past]).copy_(self.positions(kept.inputs, self.past, before=self.past))

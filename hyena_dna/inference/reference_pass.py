@@ -16,8 +16,9 @@ from hyena_dna.model.block import Block
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops.long_conv import long_conv
+from hyena_dna.ops.tier import is_fused
 
-__all__ = ["LayerTail", "ReferenceTail", "Stretch", "halo", "reference_pass"]
+__all__ = ["LayerTail", "ReferenceTail", "Stretch", "cut_out", "halo", "reference_pass", "runs_fused"]
 
 
 class Stretch(NamedTuple):
@@ -31,7 +32,7 @@ class LayerTail(NamedTuple):
     """What is kept of one layer, for every window.
 
     Attributes:
-        inputs: (windows, kept, d_model) normed inputs of the mixer, for the halo of its short convolution.
+        inputs: (windows, kept, d_model) the stream that enters the block, for the halo of its short convolution.
         sources: inputs of every long convolution, each (windows, d_model, kept).
         results: their outputs, skip term included, each (windows, d_model, kept).
         gates: the gate after each long convolution, each (windows, d_model, kept); kept of the first layer only, where
@@ -76,6 +77,12 @@ def halo(model: HyenaDNA) -> int:
     return max(1, model.config.short_filter_length - 1)
 
 
+def runs_fused(model: HyenaDNA) -> bool:
+    """Whether scoring with this model goes through the fused kernels, which compute in float32 accuracy."""
+    weight = model.lm_head.weight
+    return weight.dtype == torch.float32 and is_fused(weight.device)
+
+
 def reference_pass(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> ReferenceTail:
     """Run the model over reference windows.
 
@@ -88,10 +95,18 @@ def reference_pass(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> Refe
     """
     stream = model.backbone.embeddings(ids)
     layers = []
+    fused = runs_fused(model)
     for index, block in enumerate(model.backbone.layers):
         assert isinstance(block, Block)
         first, last = index == 0, index == len(model.backbone.layers) - 1
-        tail, stream = _run_block(block, stream, stretch, keep_gates=first, cut=last)
+        if fused:
+            # Triton is there on GPUs only.
+            from hyena_dna.inference.fused_block import FusedBlock
+            from hyena_dna.inference.fused_reference import run_fused_block
+
+            tail, stream = run_fused_block(FusedBlock(block), stream, stretch, keep_gates=first, cut=last)
+        else:
+            tail, stream = _run_block(block, stream, stretch, keep_gates=first, cut=last)
         layers.append(tail)
     inside = slice(max(0, stretch.start), min(ids.shape[1], stretch.end))
     hidden = model.backbone.ln_f(stream)
@@ -101,8 +116,8 @@ def reference_pass(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> Refe
     # The first score of a stretch that starts inside the window lacks its predictor; no variant is scored there.
     whole = Stretch(inside.start, inside.stop)
     return ReferenceTail(
-        stretch, layers, _pad(hidden, 1, whole, stretch), _pad(log_probs, 1, whole, stretch),
-        _pad(scores, 1, whole, stretch),
+        stretch, layers, cut_out(hidden, 1, whole, stretch), cut_out(log_probs, 1, whole, stretch),
+        cut_out(scores, 1, whole, stretch),
     )  # fmt: skip
 
 
@@ -115,16 +130,16 @@ def _run_block(
     whole = Stretch(0, length)
     low, high = max(0, stretch.start), min(length, stretch.end)
     u = block.norm1(stream)
-    tail = LayerTail(_pad(u, 1, whole, stretch), [], [], [])
+    tail = LayerTail(cut_out(stream, 1, whole, stretch), [], [], [])
     kernels = operator.filter_fn(length)
     skips = operator.filter_fn.bias.view(config.n_filters, config.d_model)
     z = operator.project(u, config.order)
     for n in range(config.order):
         filter_index = n if config.leading_conv else n - 1
         if filter_index >= 0:
-            tail.sources.append(_pad(z, 2, whole, stretch))
+            tail.sources.append(cut_out(z, 2, whole, stretch))
             z = long_conv(z, kernels[filter_index], skips[filter_index], impl=operator.impl)
-            tail.results.append(_pad(z, 2, whole, stretch))
+            tail.results.append(cut_out(z, 2, whole, stretch))
         group = config.order - 1 - n
         if cut and n == config.order - 1:
             margin = min(low, config.short_filter_length - 1)
@@ -135,7 +150,7 @@ def _run_block(
             gate = operator.project(u, group)
             kept, held = whole, gate
         if keep_gates and filter_index >= 0:
-            tail.gates.append(_pad(held, 2, kept, stretch))
+            tail.gates.append(cut_out(held, 2, kept, stretch))
         z = z * gate
     stream = (stream[:, low:high] if cut else stream) + F.linear(
         z.transpose(1, 2), operator.out_proj.weight, operator.out_proj.bias
@@ -143,7 +158,7 @@ def _run_block(
     return tail, stream.add_(block.mlp(block.norm2(stream)))
 
 
-def _pad(x: torch.Tensor, dim: int, held: Stretch, wanted: Stretch) -> torch.Tensor:
+def cut_out(x: torch.Tensor, dim: int, held: Stretch, wanted: Stretch) -> torch.Tensor:
     """The wanted positions of a tensor that holds others along a dimension, zero where it holds none; a copy."""
     shape = list(x.shape)
     shape[dim] = wanted.end - wanted.start

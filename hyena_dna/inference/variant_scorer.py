@@ -16,7 +16,7 @@ from hyena_dna.inference.allele_summary import StrandScores, Tails, window_tails
 from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.reference_cache import Key, ReferenceCache
-from hyena_dna.inference.reference_pass import ReferenceTail, Stretch, halo, reference_pass
+from hyena_dna.inference.reference_pass import ReferenceTail, Stretch, halo, reference_pass, runs_fused
 from hyena_dna.inference.two_pass import two_pass_scores
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import PAD
@@ -41,8 +41,9 @@ class VariantScorer:
 
     The delta method runs the model once over each reference window and then computes, for every variant, only the
     scored positions (`hyena_dna.inference.delta`). Passes over the most recent reference windows are kept between
-    calls. Everything is computed in the dtype of the weights, without TF32 and without autocast, and summed in
-    float64; batches and order change scores by rounding only.
+    calls. Everything is computed in the dtype of the weights, without autocast, and summed in float64; products are
+    float32's own or, in the fused kernels of a GPU, three TF32 products of split operands that are as accurate. Batches
+    and order change scores by rounding only.
 
     Args:
         model: a float32 or float64 model in evaluation mode; its weights must not change while this is in use.
@@ -81,7 +82,7 @@ class VariantScorer:
             _log.info("attention has no local form: every variant is scored by two whole passes")
             self.method = "two_pass"
         self._device = model.lm_head.weight.device
-        self._delta = DeltaScorer(model) if self.method == "delta" else None
+        self._delta = _delta_scorer(model) if self.method == "delta" else None
         self._cache = ReferenceCache(_KEPT_BYTES.get(self._device.type, _KEPT_BYTES["cuda"]))
         self._halo = halo(model)
 
@@ -219,3 +220,12 @@ def _round_up(length: int, span: int) -> int:
     """Positions computed for a scored length: a sixteenth of its power of two at most is added, so that few differ."""
     step = max(16, 1 << max(0, length.bit_length() - 5))
     return length if length == span else -(-length // step) * step
+
+
+def _delta_scorer(model: HyenaDNA) -> DeltaScorer:
+    if not runs_fused(model):
+        return DeltaScorer(model)
+    # Triton is there on GPUs only.
+    from hyena_dna.inference.fused_delta import FusedDeltaScorer
+
+    return FusedDeltaScorer(model)

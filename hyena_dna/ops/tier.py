@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 _VARIABLE = "HYENA_DNA_TIER"
 # Rounding of float16 operands gives about 1e-3; a wrong kernel gives more than this.
 _TOLERANCE = 3e-3
+# Split TF32 operands give below 1e-6; a term of their product left out, or TF32 alone, gives 3e-4.
+_LINEAR_TOLERANCE = 5e-6
 
 
 def is_fused(device: torch.device) -> bool:
@@ -61,14 +63,16 @@ def _obstacle(index: int) -> str | None:
         return "the GPU is older than compute capability 8.0"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
+    device = torch.device("cuda", index)
     try:
-        error = _self_check(torch.device("cuda", index))
+        checks = ((_self_check(device), _TOLERANCE), (_linear_check(device), _LINEAR_TOLERANCE))
     except Exception as exception:
         # Whatever keeps a compiler from working on a user's machine must not keep the model from working.
         return (
             f"they fail to run ({type(exception).__name__}: {str(exception).splitlines()[0] if str(exception) else ''})"
         )
-    return None if error <= _TOLERANCE else f"they compute wrong (relative error {error:.1e})"
+    wrong = [error for error, limit in checks if not error <= limit]
+    return f"they compute wrong (relative error {wrong[0]:.1e})" if wrong else None
 
 
 def _self_check(device: torch.device) -> float:
@@ -84,3 +88,22 @@ def _self_check(device: torch.device) -> float:
         expected = fft_long_conv(u.double(), kernel.double())
         worst = max(worst, float((monarch_long_conv(u, kernel) - expected).norm() / expected.norm()))
     return worst
+
+
+def _linear_check(device: torch.device) -> float:
+    """Relative error against float64 of two linear layers with all that may surround them."""
+    from hyena_dna.ops.fused_linear import fused_linear, row_moments, split_linear
+
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(2, 150, 256, device=device, generator=generator)
+    weight = torch.randn(320, 256, device=device, generator=generator) / 16
+    back = torch.randn(256, 320, device=device, generator=generator) / 16
+    norm, zero = torch.nn.LayerNorm(256, device=device), torch.zeros(320, device=device)
+    normed = torch.nn.functional.layer_norm(x.double(), (256,), eps=norm.eps)
+    middle = torch.nn.functional.gelu(normed @ weight.double().T, approximate="tanh")
+    expected = x.double() + middle @ back.double().T
+    found = fused_linear(x, split_linear(weight, zero, norm), moments=row_moments(x, norm.eps), gelu=True)
+    # Channels first, as mixers hand them on.
+    found = found.transpose(1, 2).contiguous().transpose(1, 2)
+    found = fused_linear(found, split_linear(back, zero[:256]), out=x.clone(), add=True)
+    return float((found - expected).norm() / expected.norm())

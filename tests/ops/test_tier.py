@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -60,3 +61,19 @@ def test_the_self_check_finds_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> 
     assert tier._self_check(device) <= tier._TOLERANCE
     monkeypatch.setattr(monarch, "monarch_long_conv", lambda u, kernel: right(u, kernel) * 1.01)
     assert tier._self_check(device) > tier._TOLERANCE
+
+
+def test_the_check_of_linear_layers_finds_plain_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from hyena_dna.ops import fused_linear
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    right = fused_linear.split_linear
+    assert tier._linear_check(device) <= tier._LINEAR_TOLERANCE
+
+    def plain(weight: torch.Tensor, bias: torch.Tensor, norm: torch.nn.LayerNorm | None = None) -> Any:
+        layer = right(weight, bias, norm)
+        return layer._replace(low=torch.zeros_like(layer.low))
+
+    monkeypatch.setattr(fused_linear, "split_linear", plain)
+    assert tier._linear_check(device) > 10 * tier._LINEAR_TOLERANCE
