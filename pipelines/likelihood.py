@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
 from hyena_dna.errors import InputError
-from pipelines.options import LENGTH, genome_option, model_option, output_option, run_options
+from pipelines.options import LENGTH_OR_MAX, genome_option, model_option, output_option, run_options
 
 if TYPE_CHECKING:
     from hyena_dna.inference.base_likelihood import BaseScorer, BaseStrands
@@ -61,13 +61,13 @@ if TYPE_CHECKING:
     default="both",
     help="Tracks to write.",
 )
-@click.option("--window", type=LENGTH, default=None, help="Tiles in bp.  [default: the model's longest context]")
+@click.option("--window", type=LENGTH_OR_MAX, default="max", help="Tiles in bp; max: the model's longest context.")
 @click.option(
     "--context",
-    type=LENGTH,
+    type=LENGTH_OR_MAX,
     default=None,
-    help="bp that are read before every scored base at least, where its contig or sequence has them.  "
-    "[default: half a window]",
+    help="bp that are read before every scored base at least, where its contig or sequence has them; max: half a "
+    "window.  [default: 256, or half a window]",
 )
 @click.option("--clip", is_flag=True, help="Cut regions at the end of their contig instead of refusing them.")
 @click.option("--rna", is_flag=True, help="Read U as T.")
@@ -79,8 +79,8 @@ def command(
     bases: str | None,
     strands: str,
     values: str,
-    window: int | None,
-    context: int | None,
+    window: int | Literal["max"],
+    context: int | Literal["max"] | None,
     device: str,
     threads: int | None,
     precision: str,
@@ -177,13 +177,15 @@ def command(
 def _prepare(
     model: str,
     strands: str,
-    window: int | None,
-    context: int | None,
+    window: int | Literal["max"],
+    context: int | Literal["max"] | None,
     device: str,
     threads: int | None,
     batch_size: int | None,
 ) -> tuple[BaseScorer, dict[str, Any]]:
     """What computes, and what decides the scores."""
+    import logging
+
     from hyena_dna.inference.base_likelihood import BaseScorer
     from hyena_dna.inference.runtime import set_threads
     from hyena_dna.model.checkpoint import load_model, parameters_digest
@@ -194,6 +196,12 @@ def _prepare(
     network = load_model(model, device=select_device(device))
     read: BaseStrands = "fwd" if strands == "fwd" else "rev" if strands == "rev" else "both"
     scorer = BaseScorer(network, read, window=window, context=context, batch_size=batch_size)
+    if context is None and scorer.context < scorer.window // 2:
+        logging.getLogger("hyena_dna").info(
+            "at least %s bp before every scored base; --context max reads %s",
+            f"{scorer.context:,}",
+            f"{scorer.window // 2:,}",
+        )
     facts = {
         "version": dict(versions())["hyena-dna"],
         "model": model,

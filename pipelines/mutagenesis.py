@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from hyena_dna.errors import InputError
-from pipelines.options import LENGTH, genome_option, model_option, output_option, run_options
+from pipelines.options import LENGTH, LENGTH_OR_MAX, genome_option, model_option, output_option, run_options, say_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,12 @@ if TYPE_CHECKING:
     default=None,
     help="What picture and track show: llr, llr_fwd, llr_rev, dist or delta_LABEL.  [default: llr, or the first label]",
 )
-@click.option("--window", type=LENGTH, default=None, help="Window in bp.  [default: the model's longest context]")
+@click.option(
+    "--window",
+    type=LENGTH_OR_MAX,
+    default=None,
+    help="Window in bp; max: the model's longest context.  [default: 1024, or max where that is less]",
+)
 @click.option(
     "--position",
     type=click.Choice(["center", "left", "right"]),
@@ -211,7 +216,7 @@ def _prepare(
     from hyena_dna.inference.mutagenesis import ClassEffects, LikelihoodEffects
     from hyena_dna.inference.runtime import set_threads
     from hyena_dna.inference.variant_scorer import VariantScorer
-    from hyena_dna.inference.windows import longest_window
+    from hyena_dna.inference.windows import longest_window, variant_window
     from hyena_dna.model.checkpoint import parameters_digest, read_model
     from hyena_dna.model.classifier import classifier_from
     from hyena_dna.model.device import select_device
@@ -234,10 +239,9 @@ def _prepare(
         facts |= {"sha256": digest, "effect": "class", "window": classifier.task.window}
         return effects, facts
     network = loaded.model.to(place).eval()
-    longest = longest_window(network.config)
-    window = settings["window"] or longest
-    if window > longest:
-        raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy=f"--window {longest}")
+    window = variant_window(network.config, settings["window"])
+    if settings["window"] is None:
+        say_window(window, longest_window(network.config))
     spec = WindowSpec.make(window, settings["position"], settings["grid"])
     scorer = VariantScorer(network, span=settings["scored_span"], batch_size=batch_size)
     facts |= {"sha256": parameters_digest(network), "effect": "lm", **spec._asdict(), "span": settings["scored_span"]}

@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import rich_click as click
 
@@ -16,6 +16,7 @@ from hyena_dna.lengths import parse_length
 __all__ = [
     "DEFAULT_MODEL",
     "LENGTH",
+    "LENGTH_OR_MAX",
     "compute_options",
     "device_options",
     "genome_option",
@@ -24,6 +25,7 @@ __all__ = [
     "report_options",
     "resume_option",
     "run_options",
+    "say_window",
 ]
 
 DEFAULT_MODEL = "small"
@@ -42,6 +44,15 @@ class _Length(click.ParamType[int]):
             return parse_length(value)
         except InputError as error:
             self.fail(str(error), param, ctx)
+
+
+class _LengthOrMax(click.ParamType[int | Literal["max"]]):
+    """A length in base pairs, or `max` for the most that a model takes."""
+
+    name = "length|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["max"]:
+        return "max" if value == "max" else LENGTH.convert(value, param, ctx)
 
 
 class _Device(click.ParamType[str]):
@@ -69,6 +80,7 @@ class _BatchSize(click.ParamType[int | None]):
 
 
 LENGTH = _Length()
+LENGTH_OR_MAX = _LengthOrMax()
 
 
 def _quieten(ctx: click.Context, _: click.Parameter, quiet: bool) -> bool:
@@ -146,3 +158,9 @@ run_options = _chain(
     report_options,
 )
 """All options of a command that runs a model: `compute_options`, `report_options`, seed, force, resume, dry_run."""
+
+
+def say_window(window: int, longest: int) -> None:
+    """Note on stderr that a default window is less than the model reads, both in bp."""
+    if window < longest:
+        logging.getLogger("hyena_dna").info("windows of %s bp; --window max reads %s", f"{window:,}", f"{longest:,}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
 from hyena_dna.errors import InputError
-from pipelines.options import LENGTH, genome_option, model_option, output_option, run_options
+from pipelines.options import LENGTH, LENGTH_OR_MAX, genome_option, model_option, output_option, run_options, say_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from hyena_dna.inference.run_counts import RunCounts
     from hyena_dna.inference.score_inputs import WindowBuilders
     from hyena_dna.model.classifier import SequenceClassifier
-
-# The published contexts count [CLS] and [SEP], which windows of variants do not have.
-_SPECIAL_TOKENS = 2
 
 
 class _Shard(click.ParamType[tuple[int, int]]):
@@ -57,7 +54,12 @@ class _Shard(click.ParamType[tuple[int, int]]):
     help="A single variant, 1-based. Repeat for several.",
 )
 @output_option(text="Output: .vcf, .vcf.gz, .bcf, .tsv, .tsv.gz or .parquet; `-` writes VCF to standard output.")
-@click.option("--window", type=LENGTH, default=None, help="Window in bp.  [default: the model's longest context]")
+@click.option(
+    "--window",
+    type=LENGTH_OR_MAX,
+    default=None,
+    help="Window in bp; max: the model's longest context.  [default: 1024, or max where that is less]",
+)
 @click.option(
     "--position",
     type=click.Choice(["center", "left", "right"]),
@@ -126,10 +128,10 @@ class _Shard(click.ParamType[tuple[int, int]]):
 @click.option("--label-negative", default=None, help="Its value for variants without.  [default: all other values]")
 @run_options
 def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...], output: str,
-            window: int | None, top: int, shard: tuple[int, int] | None, max_skipped: float, report: str | None,
-            summary: str | None, expect_records: int | None, device: str, threads: int | None, batch_size: int | None,
-            precision: str, seed: int | None, force: bool, resume: bool, dry_run: bool, as_json: bool, quiet: bool,
-            **settings: Any) -> int:  # fmt: skip
+            window: int | Literal["max"] | None, top: int, shard: tuple[int, int] | None, max_skipped: float,
+            report: str | None, summary: str | None, expect_records: int | None, device: str, threads: int | None,
+            batch_size: int | None, precision: str, seed: int | None, force: bool, resume: bool, dry_run: bool,
+            as_json: bool, quiet: bool, **settings: Any) -> int:  # fmt: skip
     """Score the effect of variants: log P(alternative) - log P(reference), in nats, on both strands.
 
     Every record, its order, samples and INFO stay; each alternative allele gets HYENA_ fields and a status. Negative
@@ -140,7 +142,7 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
     \b
     Examples:
       hyena-dna score-variants --model M --genome hg38.fa --vcf in.vcf.gz -o out.vcf.gz
-      hyena-dna score-variants --model M --genome hg38.fa --variant chr17:43044295:T:C -o -
+      hyena-dna score-variants --model M --genome hg38.fa --variant chr17:43044295:T:C --window max -o -
       hyena-dna score-variants --model M --genome brca1.fa --vcf sge.vcf.gz -o out.vcf.gz --report report.html
         --label-field SGE_CLASS --label-positive LOF --label-negative FUNC --group-field CONSEQUENCE
     """
@@ -216,13 +218,14 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
 
 
 def _prepare(
-    model: str, window: int | None, device: str, threads: int | None, batch_size: int | None,
+    model: str, window: int | Literal["max"] | None, device: str, threads: int | None, batch_size: int | None,
     settings: Mapping[str, Any],
 ) -> tuple[WindowScorer, WindowSpec, dict[str, Any], SequenceClassifier | None]:  # fmt: skip
     """The scorer, where windows lie, what decides the scores, and the classifier that a fine-tuned model is."""
     from hyena_dna.datasets.alleles import WindowSpec
     from hyena_dna.inference.runtime import set_threads
     from hyena_dna.inference.variant_effects import VariantScorer
+    from hyena_dna.inference.windows import longest_window, variant_window
     from hyena_dna.model.checkpoint import parameters_digest, read_model
     from hyena_dna.model.classifier import classifier_from
     from hyena_dna.model.device import select_device
@@ -232,11 +235,10 @@ def _prepare(
     loaded = read_model(model)
     classifier = None if loaded.task is None else classifier_from(loaded).to(select_device(device))
     network = loaded.model.to(select_device(device)).eval()
-    longest = network.config.max_length - _SPECIAL_TOKENS
-    window = window or longest
-    if window > longest:
-        raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy=f"--window {longest}")
-    spec = WindowSpec.make(window, settings["position"], settings["grid"])
+    chosen = variant_window(network.config, window)
+    if window is None:
+        say_window(chosen, longest_window(network.config))
+    spec = WindowSpec.make(chosen, settings["position"], settings["grid"])
     provenance = {
         "version": dict(versions())["hyena-dna"],
         "model": model,

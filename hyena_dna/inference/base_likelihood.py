@@ -34,6 +34,9 @@ __all__ = [
 
 BaseStrands = Literal["fwd", "rev", "both"]
 
+# The same on every device, so that numbers are; enough for most of what a longer one adds, and cheap for short regions.
+_CONTEXT = 256
+
 # Long records are computed, written and resumed in pieces of about this many bp.
 _PIECE = 1 << 20
 # Log-softmax and entropy are taken of this many positions at once: their temporaries are wider than hidden states.
@@ -86,8 +89,8 @@ class ChunkScores:
 
 
 def default_context(window: int) -> int:
-    """Bases that every base has before it at least, unless its contig or sequence begins nearer: half a window."""
-    return window // 2
+    """Bases that every base has before it at least, unless its contig or sequence begins nearer."""
+    return min(_CONTEXT, window // 2)
 
 
 def piece_limits(window: int, context: int) -> ChunkLimits:
@@ -114,7 +117,7 @@ class BaseScorer:
         model: a float32 model in evaluation mode, on the device.
         strands: `fwd`, `rev` or `both`; forward scores come first.
         window: tile length in bp; None for the model's longest.
-        context: None for `default_context`.
+        context: `max` for half a window, None for `default_context`.
         batch_size: windows per batch; None for as many as are fast on the device.
 
     Raises:
@@ -126,16 +129,18 @@ class BaseScorer:
         model: HyenaDNA,
         strands: BaseStrands = "both",
         *,
-        window: int | None = None,
-        context: int | None = None,
+        window: int | Literal["max"] | None = None,
+        context: int | Literal["max"] | None = None,
         batch_size: int | None = None,
     ) -> None:
         longest = longest_window(model.config)
         self.model = model
-        self.window = longest if window is None else window
+        self.window = longest if window in (None, "max") else window
         if self.window > longest:
             raise InputError(f"a window of {self.window:,} bp is longer than the model's {longest:,}")
-        self.context = default_context(self.window) if context is None else context
+        if context is None:
+            context = default_context(self.window)
+        self.context = self.window // 2 if context == "max" else context
         try:
             check_overlap(self.window, self.context)
         except InputError:
@@ -292,7 +297,7 @@ def per_base_likelihood(
     *,
     strands: BaseStrands = "both",
     window: int | None = None,
-    context: int | None = None,
+    context: int | Literal["max"] | None = None,
     batch_size: int | None = None,
 ) -> list[BaseLikelihood]:
     """Log-probability and entropy of every base of sequences of any length.
@@ -307,7 +312,8 @@ def per_base_likelihood(
         sequences: DNA; longer ones than the model reads at once are tiled, see `BaseScorer`.
         strands: `fwd`, `rev` (predicted from the reverse complement) or `both`.
         window: length of tiles in bp; None for the model's longest.
-        context: least bases before a scored one in a tile that is not the first; None for half a window.
+        context: least bases before a scored one in a tile that is not the first; `max` for half a window, None for 256
+            or, in shorter windows, half of them.
         batch_size: windows per batch; None for as many as are fast on the device.
 
     Returns:

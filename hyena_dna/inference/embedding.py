@@ -19,6 +19,7 @@ from hyena_dna.inference.runtime import autocast, batch_tokens, run_batches, sel
 from hyena_dna.inference.tile_batches import TileBatch, batch_tiles, mark, to_pinned
 from hyena_dna.inference.tiling import Tiles, tile_chunk
 from hyena_dna.inference.windows import check_overlap, longest_window
+from hyena_dna.model.embedding_defaults import EmbeddingDefaults
 from hyena_dna.model.model import HyenaDNA
 
 __all__ = ["Embedder", "Embedding", "EmbeddingSpec", "PlannedChunk", "RunningChunk", "Strands", "check_finite",
@@ -260,17 +261,20 @@ def embed_sequences(
     model: HyenaDNA,
     sequences: Sequence[str | bytes],
     *,
-    layer: str = "last",
-    pool: str = "mean",
-    strands: Strands = "mean",
+    layer: str | None = None,
+    pool: str | None = None,
+    strands: Strands | None = None,
     overlap: int = 0,
     precision: str = "auto",
     batch_size: int | None = None,
 ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
     """Embed sequences of any lengths, as `hyena-dna embed` does.
 
+    Layers, pooling and strands are by default those of `model.embedding`, which a model's files may say, and otherwise
+    `last`, `mean`, `mean`.
+
     Example:
-        >>> embed_sequences(model, ["ACGTTGCA", "ACG"]).shape
+        >>> embed_sequences(model, ["ACGTTGCA", "ACG"], layer="last", pool="mean").shape
         (2, 128)
 
     Args:
@@ -292,7 +296,9 @@ def embed_sequences(
         InputError: a sequence is empty or not DNA, an argument is not as said above, or a vector is not finite.
     """
     device = model.lm_head.weight.device
-    spec = EmbeddingSpec(parse_layers(layer, model.config.n_layer), parse_pool(pool), strands, overlap)
+    defaults = model.embedding or EmbeddingDefaults()
+    layers, pooling = parse_layers(layer or defaults.layer, model.config.n_layer), parse_pool(pool or defaults.pool)
+    spec = EmbeddingSpec(layers, pooling, strands or defaults.strands, overlap)
     embedder = Embedder(model, spec, precision=select_precision(precision, device), batch_size=batch_size)
     found: list[NDArray[np.float32]] = []
     for chunk in sequence_chunks(numbered(sequences)):

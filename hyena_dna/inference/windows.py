@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,19 @@ from hyena_dna.errors import InputError
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.tokenizer import PAD
 
-__all__ = ["batches_by_length", "check_overlap", "longest_window", "pad_rows", "tile", "tile_counts"]
+__all__ = [
+    "VARIANT_WINDOW",
+    "batches_by_length",
+    "check_overlap",
+    "longest_window",
+    "pad_rows",
+    "tile",
+    "tile_counts",
+    "variant_window",
+]
 
+VARIANT_WINDOW = 1024
+"""bp around a variant where nobody says otherwise, the same on every device: what more adds is small and dear."""
 
 # The contexts of published models count [CLS] and [SEP], which windows do not have.
 _SPECIAL_TOKENS = 2
@@ -21,6 +33,26 @@ _SPECIAL_TOKENS = 2
 def longest_window(config: HyenaConfig) -> int:
     """The most bp that a model reads at once."""
     return max(1, config.max_length - _SPECIAL_TOKENS)
+
+
+def variant_window(config: HyenaConfig, window: int | Literal["max"] | None) -> int:
+    """The window in bp in which a model scores variants.
+
+    Args:
+        config: the model's.
+        window: in bp, `max` for all that the model reads, or None for `VARIANT_WINDOW`, or less for a shorter model.
+
+    Raises:
+        InputError: the model does not read so much.
+    """
+    longest = longest_window(config)
+    if window is None:
+        return min(VARIANT_WINDOW, longest)
+    if window == "max":
+        return longest
+    if window > longest:
+        raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy="--window max")
+    return window
 
 
 def check_overlap(window: int, overlap: int) -> None:

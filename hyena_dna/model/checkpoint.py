@@ -111,7 +111,8 @@ def save_model(
         force: replace a model directory that is there.
         task: what the model was fine-tuned to predict, as plain data; see `hyena_dna.model.classifier`.
         head: tensors of its classifier, by names that begin with `classifier.`.
-        embedding: layers, pooling and strands of its embeddings where nobody says otherwise.
+        embedding: layers, pooling and strands of its embeddings where nobody says otherwise; those that the model
+            came with by default.
 
     Raises:
         InputError: the directory exists and `force` is off, or is no model directory, cannot be written, or a weight
@@ -135,6 +136,7 @@ def save_model(
     }
     if task is not None:
         content["task"] = dict(task)
+    embedding = embedding or model.embedding
     if embedding is not None:
         content["embedding"] = embedding.model_dump(mode="json")
     count = sum(tensor.numel() for tensor in tensors.values())
@@ -203,6 +205,7 @@ def read_model(source: str | PathLike[str], *, shift: float | None = None) -> Lo
             raise InputError("holds no checksums", remedy="it was not written by save_model; convert the original")
         task = content.get("task") if native else None
         model, weights, head = _build(config, file, native, fine_tuned=task is not None)
+    model.embedding = embedding
     if file.step is not None and card.steps is None:
         card = card.model_copy(update={"steps": file.step})
     return LoadedModel(

@@ -10,6 +10,7 @@ from torch import nn
 from hyena_dna.errors import InputError
 from hyena_dna.model.backbone import Backbone, BackboneOutput
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.embedding_defaults import EmbeddingDefaults
 from hyena_dna.model.init import init_weights
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops.long_conv import Implementation, Precision
@@ -46,11 +47,14 @@ class HyenaDNA(nn.Module):
         tokenizer: bases to token ids and back.
         backbone: embeddings, blocks, final norm.
         lm_head: (padded vocab, d_model) matrix without bias, the embedding matrix itself where `tie_embeddings`.
+        embedding: layers, pooling and strands of its embeddings where nobody says otherwise; None where its files do
+            not say.
     """
 
     def __init__(self, config: HyenaConfig) -> None:
         super().__init__()
         self.config = config
+        self.embedding: EmbeddingDefaults | None = None
         self.tokenizer = Tokenizer()
         self.backbone = Backbone(config)
         self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
@@ -114,10 +118,13 @@ class HyenaDNA(nn.Module):
     ) -> BackboneOutput:
         if (input_ids is None) == (inputs_embeds is None):
             raise InputError("a model takes either input_ids or inputs_embeds")
+        ours = inputs_embeds is None
         if inputs_embeds is None:
             assert input_ids is not None
             if input_ids.dim() != 2:
                 raise InputError(f"input_ids are (batch, length), not {tuple(input_ids.shape)}")
             inputs_embeds = self.backbone.embeddings(input_ids)
-        output: BackboneOutput = self.backbone(inputs_embeds, lengths=lengths, output_residuals=output_residuals)
+        output: BackboneOutput = self.backbone(
+            inputs_embeds, lengths=lengths, output_residuals=output_residuals, overwrite=ours
+        )
         return output

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
-from hyena_dna.inference.base_likelihood import BaseScorer, per_base_likelihood
+from hyena_dna.inference.base_likelihood import BaseScorer, default_context, per_base_likelihood
 from hyena_dna.inference.inputs import ChunkLimits, Row, sequence_chunks
 from hyena_dna.inference.likelihood import log_likelihood
 from hyena_dna.inference.windows import tile
+from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import Tokenizer
 
@@ -105,6 +106,14 @@ def test_entropy_lies_between_none_and_four_bases(model: HyenaDNA) -> None:
     (scores,) = per_base_likelihood(model, [bases(64)])
     known = scores.entropy[~np.isnan(scores.entropy)]
     assert ((known >= 0) & (known <= np.log(4) + 1e-6)).all()
+
+
+def test_default_context_is_short_and_bounded_by_the_window(model: HyenaDNA) -> None:
+    assert [default_context(window) for window in (64, 512, 514, 1 << 20)] == [32, 256, 256, 256]
+    assert BaseScorer(model).context == WINDOW // 2
+    long = HyenaDNA(HyenaConfig(d_model=16, n_layer=1, max_length=4002, filter_order=8)).eval()
+    assert (BaseScorer(long).window, BaseScorer(long).context) == (4000, 256)
+    assert (BaseScorer(long, window="max").window, BaseScorer(long, context="max").context) == (4000, 2000)
 
 
 def test_refusals(model: HyenaDNA) -> None:

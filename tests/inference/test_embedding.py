@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from hyena_dna.inference.layers import Layers, hidden_states, parse_layers
 from hyena_dna.inference.moments import directions
 from hyena_dna.inference.pooling import parse_pool
 from hyena_dna.inference.windows import tile
+from hyena_dna.model.checkpoint import load_model, save_model
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.embedding_defaults import EmbeddingDefaults
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import PAD, Tokenizer
 
@@ -246,3 +249,17 @@ def test_sequences_of_a_user_are_embedded_as_records(model: HyenaDNA, strands: s
     assert np.shape(embed_sequences(model, [])) == (0, 16)
     with pytest.raises(InputError, match="empty"):
         embed_sequences(model, ["ACGT", ""])
+
+
+def test_a_model_says_how_it_is_embedded_unless_the_caller_does(model: HyenaDNA, tmp_path: Path) -> None:
+    says = EmbeddingDefaults(layer="1,2", pool="mean+max", strands="concat")
+    save_model(model, tmp_path / "says", embedding=says)
+    save_model(load_model(tmp_path / "says"), tmp_path / "again")
+    for name in ("says", "again"):
+        loaded = load_model(tmp_path / name)
+        assert loaded.embedding == says
+        found = embed_sequences(loaded, ["ACGTTGCA"])
+        expected = embed_sequences(model, ["ACGTTGCA"], layer="1,2", pool="mean+max", strands="concat")
+        np.testing.assert_array_equal(found, expected)
+        assert np.shape(found) == (1, 2 * 2 * 2 * 16)
+        assert np.shape(embed_sequences(loaded, ["ACGTTGCA"], layer="last", pool="mean", strands="fwd")) == (1, 16)

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyena_dna.errors import InputError
-from hyena_dna.inference.windows import batches_by_length, check_overlap, pad_rows, tile, tile_counts
+from hyena_dna.inference.windows import (
+    batches_by_length,
+    check_overlap,
+    longest_window,
+    pad_rows,
+    tile,
+    tile_counts,
+    variant_window,
+)
+from hyena_dna.model.config import HyenaConfig
 from hyena_dna.tokenizer import PAD
 
 lengths = st.integers(1, 3000)
@@ -77,3 +86,13 @@ def test_rows_are_padded_on_the_right() -> None:
     ids, sizes = pad_rows([np.array([7, 8], np.uint8), np.array([9], np.uint8)])
     assert ids.tolist() == [[7, 8], [9, PAD]]
     assert sizes.tolist() == [2, 1]
+
+
+def test_variant_window_is_short_unless_asked_for_more() -> None:
+    long, short = (HyenaConfig(d_model=16, n_layer=1, max_length=n, filter_order=8) for n in (32_770, 514))
+    assert [longest_window(config) for config in (long, short)] == [32_768, 512]
+    assert [variant_window(config, None) for config in (long, short)] == [1024, 512]
+    assert [variant_window(config, "max") for config in (long, short)] == [32_768, 512]
+    assert variant_window(long, 8000) == 8000
+    with pytest.raises(InputError, match=r"longer than the model's context.*--window max"):
+        variant_window(short, 513)

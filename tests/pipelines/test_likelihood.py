@@ -238,6 +238,21 @@ def test_a_dry_run_counts_and_writes_nothing(work: Path, model: Path) -> None:
     assert {path.name for path in work.iterdir() if path.suffix != ".fai"} == before
 
 
+def test_the_default_context_is_said_and_max_reads_more(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    save_model(HyenaDNA(HyenaConfig(d_model=16, n_layer=1, max_length=2002, filter_order=8)), work / "long")
+    options = [*shared(work, work / "long"), "-o", work / "x.tsv", "--dry-run", "--json"]
+    with caplog.at_level("INFO", "hyena_dna"):
+        plan = json.loads(run(*options))
+    assert (plan["window"], plan["context"]) == (2000, 256)
+    assert "at least 256 bp before every scored base; --context max reads 1,000" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", "hyena_dna"):
+        plan = json.loads(run(*options, "--context", "max"))
+    assert (plan["window"], plan["context"]) == (2000, 1000)
+    assert "--context" not in caplog.text
+
+
 REFUSALS: dict[str, tuple[list[str], str]] = {
     "off the end": (["--regions", "off.bed", "-o", "t.tsv"], "off.bed:2"),
     "region off the end": (["--region", "chr10:290-301", "-o", "t.tsv"], "ends beyond chr10"),

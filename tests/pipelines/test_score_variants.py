@@ -19,6 +19,9 @@ from hyena_dna.datasets.alleles import WindowSpec, allele_windows
 from hyena_dna.errors import InputError
 from hyena_dna.genome.interval import Interval
 from hyena_dna.genome.variants import STATUSES, Trimmed
+from hyena_dna.model.checkpoint import save_model
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.model import HyenaDNA
 from hyena_dna.output.bgzf_blocks import BGZF_EOF, compress_blocks
 from pipelines import merge, score_variants
 from tests.stub_scorer import StubScorer
@@ -502,3 +505,19 @@ def test_every_measured_variant_is_scored(score: Score, shared_data: Path) -> No
     region = "chr17_hg38_42425000_43600000:620706"
     assert str(pysam.bcftools.view("-H", "-r", region, str(outcome.path))).count("\n") == 3
     assert str(pysam.bcftools.view("-h", str(outcome.path))).count("##hyena-dna=") == 1
+
+
+@pytest.mark.parametrize(("given", "window"), [([], 1024), (["--window", "max"], 2000), (["--window", "1500"], 1500)])
+def test_the_default_window_is_short_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, given: list[str], window: int
+) -> None:
+    save_model(HyenaDNA(HyenaConfig(d_model=16, n_layer=1, max_length=2002, filter_order=8)), tmp_path / "m")
+    (tmp_path / "genome.fa").write_text(f">chr1\n{CHR1}\n>chr2\n{CHR2}\n")
+    options = ["--model", str(tmp_path / "m"), "--genome", str(tmp_path / "genome.fa"), "--device", "cpu", *given]
+    with caplog.at_level("INFO", "hyena_dna"):
+        score_variants.command.main(
+            [*options, "--variant", f"chr1:2000:{CHR1[1999]}:{'ACGT'['CGTA'.index(CHR1[1999])]}", "-o",
+             str(tmp_path / "x.vcf")], standalone_mode=False,
+        )  # fmt: skip
+    assert f",window={window}," in (tmp_path / "x.vcf").read_text()
+    assert ("windows of 1,024 bp; --window max reads 2,000" in caplog.text) == (not given)
