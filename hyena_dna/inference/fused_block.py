@@ -42,10 +42,15 @@ class FusedBlock:
         operator, mlp = block.mixer, block.mlp
         self.operator = operator
         self._eps = block.norm1.eps, block.norm2.eps
-        self._in = split_linear(linear_weight(operator.in_proj), operator.in_proj.bias, block.norm1)
+        # Normalised rows of n values have a sum of squares of n at most; gated products know no bound.
+        bound = operator.config.d_model**0.5
+        self._in = split_linear(linear_weight(operator.in_proj), operator.in_proj.bias, block.norm1, bound=bound)
         self._out = split_linear(linear_weight(operator.out_proj), operator.out_proj.bias)
-        self._fc1 = split_linear(linear_weight(mlp.fc1), mlp.fc1.bias, block.norm2)
-        self._fc2 = split_linear(linear_weight(mlp.fc2), mlp.fc2.bias)
+        self._fc1 = split_linear(linear_weight(mlp.fc1), mlp.fc1.bias, block.norm2, bound=bound)
+        gains = linear_weight(mlp.fc1).detach() * block.norm2.weight.detach()
+        # By Cauchy and Schwarz, and since GELU takes nothing further from zero.
+        bound = float((bound * gains.norm(dim=1) + self._fc1.bias.abs()).max())
+        self._fc2 = split_linear(linear_weight(mlp.fc2), mlp.fc2.bias, bound=bound)
         short = operator.short_filter
         assert short.bias is not None
         self._taps, self._short_bias = short.weight.detach().flatten(1).contiguous(), short.bias.detach()

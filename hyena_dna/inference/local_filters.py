@@ -77,12 +77,13 @@ class LocalFilters:
         size = padded.shape[-1]
 
         def make() -> torch.Tensor:
-            # A skip term is one more tap at distance 0, and so a constant in the spectrum.
-            spectrum: torch.Tensor = rfft(self._taps(layer, length), n=size)
+            # A skip term is one more tap at distance 0, and so a constant in the spectrum. The scale of the inverse
+            # transform, a pass of its own over a GPU's memory, is in here as well.
+            spectrum: torch.Tensor = rfft(self._taps(layer, length), n=size, norm="forward")
             return spectrum
 
         spectrum = self._keep(("spectrum", layer, length, size), make)[index]
-        whole: torch.Tensor = irfft(rfft(padded).mul_(spectrum), n=size)
+        whole: torch.Tensor = irfft(rfft(padded).mul_(spectrum), n=size, norm="forward")
         return whole[..., :length]
 
     def spread(self, layer: int, index: int, z: torch.Tensor, length: int) -> torch.Tensor:

@@ -42,7 +42,7 @@ class VariantScorer:
     The delta method runs the model once over each reference window and then computes, for every variant, only the
     scored positions (`hyena_dna.inference.delta`). Passes over the most recent reference windows are kept between
     calls. Everything is computed in the dtype of the weights, without autocast, and summed in float64; products are
-    float32's own or, in the fused kernels of a GPU, three TF32 products of split operands that are as accurate. Batches
+    float32's own or, in the fused kernels of a GPU, three products of split operands that are as accurate. Batches
     and order change scores by rounding only.
 
     Args:

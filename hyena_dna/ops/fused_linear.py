@@ -1,4 +1,4 @@
-"""Linear layers with what surrounds them, in float32 accuracy on tensor cores, without autograd.
+"""Linear layers with what surrounds them, in float32 accuracy from tensor cores, without autograd.
 
 For an input x of any strides, y = f(norm(x) W^T + b), where the norm in front, GELU behind, and adding into what the
 output holds are each optional: `torch.nn.functional.layer_norm`, `linear` and `gelu` in PyTorch, which this is tested
@@ -7,6 +7,7 @@ against in float64. The precision is that of `hyena_dna.ops.linear_kernels`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -33,26 +34,32 @@ class Tiles(NamedTuple):
     stages: int
 
 
-# Hopper: two programs of one warp group on a multiprocessor (240 registers a thread, 72 KiB of shared memory each), so
-# that one splits operands or writes while the other multiplies.
-TILES = Tiles(rows=64, outputs=128, depth=32, apart=True, warps=4, stages=2)
+# Hopper: traffic from the L2 cache bounds smaller tiles, because both parts of the weights come again for every tile of
+# rows, and 255 registers a thread bound larger ones whose sums are apart (two accumulators, both parts of the input).
+TILES = Tiles(rows=128, outputs=128, depth=32, apart=True, warps=8, stages=3)
 
 
 class SplitLinear(NamedTuple):
-    """A matrix of weights as two that TF32 holds exactly, and a bias."""
+    """A matrix of weights as two parts that TF32 or float16 hold exactly, and a bias."""
 
     high: torch.Tensor
-    """(outputs, width)"""
+    """(outputs, width), float32 of no more bits than TF32, or float16."""
 
     low: torch.Tensor
     """(outputs, width)"""
 
     bias: torch.Tensor
-    """(outputs,)"""
+    """(outputs,), float32."""
+
+    x_scale: float
+    """Power of two that the input is multiplied by; 1 for TF32."""
+
+    y_scale: float
+    """Power of two that undoes the scales of input and weights; 1 for TF32."""
 
     def outputs(self, part: slice) -> SplitLinear:
         """The layer that gives a part of the outputs."""
-        return SplitLinear(self.high[part], self.low[part], self.bias[part])
+        return self._replace(high=self.high[part], low=self.low[part], bias=self.bias[part])
 
 
 class Moments(NamedTuple):
@@ -62,13 +69,17 @@ class Moments(NamedTuple):
     rstd: torch.Tensor
 
 
-def split_linear(weight: torch.Tensor, bias: torch.Tensor, norm: torch.nn.LayerNorm | None = None) -> SplitLinear:
+def split_linear(
+    weight: torch.Tensor, bias: torch.Tensor, norm: torch.nn.LayerNorm | None = None, *, bound: float | None = None
+) -> SplitLinear:
     """Prepare a linear layer.
 
     Args:
         weight: (outputs, width), float32.
         bias: (outputs,).
         norm: the layer norm in front, whose gain and offset become part of the layer.
+        bound: what no input exceeds in absolute value, after the norm but before its gain (sqrt(width) there); the
+            layer then runs in float16. None where there is no bound: TF32.
 
     Returns:
         The layer, on the same device, without autograd.
@@ -77,8 +88,13 @@ def split_linear(weight: torch.Tensor, bias: torch.Tensor, norm: torch.nn.LayerN
     if norm is not None:
         offset = offset + exact @ norm.bias.detach().double()
         exact = exact * norm.weight.detach().double()
-    high = _tf32(exact.float())
-    return SplitLinear(high, _tf32((exact - high.double()).float()), offset.float())
+    if bound is None:
+        high = _tf32(exact.float())
+        return SplitLinear(high, _tf32((exact - high.double()).float()), offset.float(), 1.0, 1.0)
+    x_scale, scale = _half_scale(bound), _half_scale(float(exact.abs().max()))
+    exact = exact * scale
+    half = exact.half()
+    return SplitLinear(half, (exact - half.double()).half(), offset.float(), x_scale, 1 / (x_scale * scale))
 
 
 def row_moments(x: torch.Tensor, eps: float) -> Moments:
@@ -145,9 +161,11 @@ def fused_linear(
     mean, rstd = (None, None) if moments is None else moments
     programs = batch * triton.cdiv(rows, tiles.rows) * triton.cdiv(outputs, tiles.outputs)
     kernels.linear_forward[(programs,)](
-        x, layer.high, layer.low, layer.bias, mean, rstd, out, rows, width, outputs, *x.stride(), *out.stride(),
+        x, layer.high, layer.low, layer.bias, mean, rstd, out, layer.x_scale, layer.y_scale, rows, width, outputs,
+        *x.stride(), *out.stride(),
         HAS_BIAS=with_bias, NORM=moments is not None, GELU=gelu, ADD=add, ROWS=tiles.rows, OUTPUTS=tiles.outputs,
-        DEPTH=tiles.depth, APART=tiles.apart, num_warps=tiles.warps, num_stages=tiles.stages,
+        DEPTH=tiles.depth, WHOLE_DEPTHS=width % tiles.depth == 0, APART=tiles.apart,
+        num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     return out
 
@@ -155,3 +173,9 @@ def fused_linear(
 def _tf32(x: torch.Tensor) -> torch.Tensor:
     """Round float32 to nearest, to the 11 significant bits that TF32 keeps."""
     return ((x.contiguous().view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
+
+
+def _half_scale(bound: float) -> float:
+    """The power of two that brings numbers up to a bound to at most 2^15, half of what float16 holds."""
+    # Scales of input and weights together stay inside float32.
+    return 2.0 ** max(-60, min(60, math.floor(15 - math.log2(bound)))) if bound > 0 else 1.0

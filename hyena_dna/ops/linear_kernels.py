@@ -1,9 +1,10 @@
-"""Triton kernels of linear layers in error-compensated TF32: float32 results from tensor cores.
+"""Triton kernels of linear layers from split operands: float32 accuracy from tensor cores.
 
-An operand a is split into a_high, a rounded to the 11 significant bits of TF32, and a_low, the rest rounded likewise.
-Of the product of two split operands all terms but low times low are added up in float32, so what is lost is 2^-22 of a
-product at most, about as much as a float32 product rounds (Markidis et al. 2018, arXiv:1803.04014). Matrices of weights
-are split beforehand; the other operand is split in registers.
+An operand a is split into a_high, a rounded to the 11 significant bits of TF32 or float16, and a_low, the rest rounded
+likewise. Of the product of two split operands all terms but low times low are added up in float32, so what is lost is
+2^-22 of a product at most, about as much as a float32 product rounds (Markidis et al. 2018, arXiv:1803.04014). Matrices
+of weights are split beforehand; the other operand is split in registers. TF32 takes numbers of any size; float16, twice
+as fast, those that a power of two brings into its range.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ def _tf32(x):
 
 @triton.jit
 def linear_forward(
-    x, high, low, bias, mean, rstd, y, rows, width, outputs, x_batch, x_row, x_column, y_batch, y_row, y_column,
+    x, high, low, bias, mean, rstd, y, x_scale, y_scale, rows, width, outputs,
+    x_batch, x_row, x_column, y_batch, y_row, y_column,
     HAS_BIAS: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
-    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, APART: tl.constexpr,
+    ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr, WHOLE_DEPTHS: tl.constexpr, APART: tl.constexpr,
 ):  # fmt: skip
     """y = f(norm(x) (high + low)^T + bias), or added to y: (batch, rows, width) -> (batch, rows, outputs), any strides.
 
+    Where weights are float16, `x_scale` brings the input into its range, and `y_scale` undoes that and their own scale.
     Programs that read the same rows follow each other, so that these come from the L2 cache.
     """
     across = tl.cdiv(outputs, OUTPUTS)
@@ -66,10 +69,17 @@ def linear_forward(
         inside = real_row[:, None] & real_k[None, :]
         values = tl.load(x_at + k.to(tl.int64)[None, :] * x_column, mask=inside, other=0.0)
         if NORM:
-            # Past the width this is not zero, but the weights there are.
             values = (values - middle[:, None]) * scale[:, None]
-        values_high = _tf32(values)
-        values_low = _tf32(values - values_high)
+            if not WHOLE_DEPTHS:
+                # Past the width this is not zero, and may be out of the range of float16.
+                values = tl.where(real_k[None, :], values, 0.0)
+        if high.dtype.element_ty == tl.float16:
+            values *= x_scale
+            values_high = values.to(tl.float16)
+            values_low = (values - values_high.to(tl.float32)).to(tl.float16)
+        else:
+            values_high = _tf32(values)
+            values_low = _tf32(values - values_high)
         weight_inside = real_k[:, None] & real_output[None, :]
         weight_high = tl.load(high + weight_at + k[:, None], mask=weight_inside, other=0.0)
         weight_low = tl.load(low + weight_at + k[:, None], mask=weight_inside, other=0.0)
@@ -81,6 +91,8 @@ def linear_forward(
             total = tl.dot(values_low, weight_high, total, input_precision="tf32")
             total = tl.dot(values_high, weight_low, total, input_precision="tf32")
             total = tl.dot(values_high, weight_high, total, input_precision="tf32")
+    if high.dtype.element_ty == tl.float16:
+        total *= y_scale
     if HAS_BIAS:
         total += tl.load(bias + output, mask=real_output, other=0.0)[None, :]
     if GELU:

@@ -28,12 +28,21 @@ from hyena_dna.ops.short_conv import short_conv
 BOUND = 1e-5
 """Largest relative error of any way; that of the one in use has to be below 2e-6."""
 
+
+class Way(NamedTuple):
+    """How linear layers run: parts in float16 where inputs have a bound, and the tiles."""
+
+    half: bool
+    tiles: Tiles
+
+
 WAYS = [
-    TILES,
-    Tiles(rows=128, outputs=128, depth=32, apart=True, warps=8, stages=3),
-    Tiles(rows=64, outputs=128, depth=32, apart=False, warps=4, stages=2),
-    Tiles(rows=128, outputs=128, depth=32, apart=False, warps=8, stages=3),
-    Tiles(rows=128, outputs=64, depth=32, apart=False, warps=4, stages=3),
+    Way(True, TILES),
+    Way(True, Tiles(rows=64, outputs=128, depth=32, apart=True, warps=4, stages=3)),
+    Way(True, Tiles(rows=128, outputs=128, depth=64, apart=True, warps=8, stages=2)),
+    Way(True, Tiles(rows=256, outputs=128, depth=32, apart=False, warps=8, stages=3)),
+    Way(False, TILES),
+    Way(False, Tiles(rows=256, outputs=128, depth=32, apart=False, warps=8, stages=2)),
 ]
 PAST, ALLELES = 2, 3
 
@@ -41,7 +50,7 @@ PAST, ALLELES = 2, 3
 class Layer(NamedTuple):
     """A fused layer, PyTorch's form of it, and that form in float64 for the rows in front."""
 
-    fused: Callable[[Tiles], torch.Tensor]
+    fused: Callable[[Way], torch.Tensor]
     plain: Callable[[], torch.Tensor]
     exact: Callable[[], torch.Tensor]
 
@@ -66,9 +75,16 @@ def layers(batch: int, length: int, width: int, device: torch.device) -> dict[st
     shapes = {"in": (3 * width, width), "out": (width, width), "fc1": (4 * width, width), "fc2": (width, 4 * width)}
     weights = {name: torch.randn(shape, device=device) * shape[1] ** -0.5 for name, shape in shapes.items()}
     biases = {name: torch.randn(shape[0], device=device) for name, shape in shapes.items()}
+    normed = width**0.5
+    bounds = {"in": normed, "fc1": normed, "fc2": 8 * normed}
     split = {
-        name: split_linear(weights[name], biases[name], norm if name in ("in", "fc1") else None) for name in shapes
-    }
+        (name, half): split_linear(
+            weights[name], biases[name], norm if name in ("in", "fc1") else None,
+            bound=bounds.get(name) if half else None,
+        )
+        for name in shapes
+        for half in (False, True)
+    }  # fmt: skip
     stream = torch.randn(batch, PAST + length, width, device=device)
     mixed = torch.randn(batch, width, length, device=device)
     middle = torch.randn(1, batch * (PAST + length), 4 * width, device=device)
@@ -83,15 +99,19 @@ def layers(batch: int, length: int, width: int, device: torch.device) -> dict[st
     def exact_linear(x: torch.Tensor, name: str, bias: bool = True) -> torch.Tensor:
         return F.linear(x.double(), weights[name].double(), biases[name].double() if bias else None)
 
-    def fused_in(tiles: Tiles) -> torch.Tensor:
+    def fused_in(way: Way) -> torch.Tensor:
         moments = row_moments(stream, norm.eps)
-        return fused_linear(stream, split["in"], moments=moments, out=room.transpose(1, 2), tiles=tiles)[:few]
+        return fused_linear(stream, split["in", way.half], moments=moments, out=room.transpose(1, 2), tiles=way.tiles)[
+            :few
+        ]
 
     def plain_in() -> torch.Tensor:
         return torch.bmm(weights["in"].expand(batch, -1, -1), norm(stream).transpose(1, 2))
 
-    def fused_out(tiles: Tiles) -> torch.Tensor:
-        return fused_linear(mixed.transpose(1, 2), split["out"], out=scratch[:, PAST:], add=True, tiles=tiles)[:few]
+    def fused_out(way: Way) -> torch.Tensor:
+        return fused_linear(
+            mixed.transpose(1, 2), split["out", False], out=scratch[:, PAST:], add=True, tiles=way.tiles
+        )[:few]
 
     def plain_out() -> torch.Tensor:
         weight = weights["out"].T.expand(batch, -1, -1)
@@ -101,15 +121,19 @@ def layers(batch: int, length: int, width: int, device: torch.device) -> dict[st
         scratch.copy_(stream)
         return scratch[:few, PAST:].double() + exact_linear(mixed[:few].transpose(1, 2), "out")
 
-    def fused_fc1(tiles: Tiles) -> torch.Tensor:
+    def fused_fc1(way: Way) -> torch.Tensor:
         moments = row_moments(rows, norm.eps)
-        return fused_linear(rows, split["fc1"], moments=moments, gelu=True, out=middle, tiles=tiles)[:, :some]
+        return fused_linear(rows, split["fc1", way.half], moments=moments, gelu=True, out=middle, tiles=way.tiles)[
+            :, :some
+        ]
 
     def plain_fc1() -> torch.Tensor:
         return F.gelu(F.linear(norm(rows), weights["fc1"], biases["fc1"]), approximate="tanh")
 
-    def fused_fc2(tiles: Tiles) -> torch.Tensor:
-        return fused_linear(middle, split["fc2"], out=scratch.view(1, -1, width), add=True, tiles=tiles)[:, :some]
+    def fused_fc2(way: Way) -> torch.Tensor:
+        return fused_linear(middle, split["fc2", way.half], out=scratch.view(1, -1, width), add=True, tiles=way.tiles)[
+            :, :some
+        ]
 
     def plain_fc2() -> torch.Tensor:
         return scratch.view(1, -1, width).add_(F.linear(middle, weights["fc2"], biases["fc2"]))
@@ -177,7 +201,7 @@ def gates(batch: int, length: int, width: int, device: torch.device) -> dict[str
     }
 
 
-def error(layer: Layer, way: Tiles) -> float:
+def error(layer: Layer, way: Way) -> float:
     """Relative error of one run; `exact` comes first, as it resets what the layer adds to."""
     expected = layer.exact()
     found = layer.fused(way).double()
@@ -207,8 +231,8 @@ def main() -> None:
         total = sum(plain[name] for name in linears)
         cells = [f"{plain[name]:.3f}" for name in names]
         lines.append(f"| PyTorch, float32 | {' | '.join(cells)} | {total:.3f} | {flops / total / 1e9:.0f} | |")
-        gate_times = {name: milliseconds(partial(layer.fused, TILES)) for name, layer in others.items()}
-        gate_error = max(error(layer, TILES) for layer in others.values())
+        gate_times = {name: milliseconds(partial(layer.fused, WAYS[0])) for name, layer in others.items()}
+        gate_error = max(error(layer, WAYS[0]) for layer in others.values())
         for way in WAYS:
             worst = max(error(layer, way) for layer in linears.values())
             if not max(worst, gate_error) <= BOUND:
@@ -216,8 +240,9 @@ def main() -> None:
             times = {name: milliseconds(partial(layer.fused, way)) for name, layer in linears.items()}
             total = sum(times.values())
             cells = [f"{spent:.3f}" for spent in (times | gate_times).values()]
-            sums = "apart" if way.apart else "whole"
-            cut = f"{way.rows} x {way.outputs} x {way.depth}, {sums}, {way.warps} warps, {way.stages} stages"
+            tiles, sums = way.tiles, "apart" if way.tiles.apart else "whole"
+            cut = f"{'float16' if way.half else 'TF32'}, {tiles.rows} x {tiles.outputs} x {tiles.depth}, sums {sums}"
+            cut += f", {tiles.warps} warps, {tiles.stages} stages"
             lines.append(f"| {cut} | {' | '.join(cells)} | {total:.3f} | {flops / total / 1e9:.0f} | {worst:.1e} |")
     sys.stdout.write("\n".join([*lines, f"gates: error {gate_error:.1e}", torch.cuda.get_device_name(), ""]))
 

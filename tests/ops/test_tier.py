@@ -63,7 +63,7 @@ def test_the_self_check_finds_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> 
     assert tier._self_check(device) > tier._TOLERANCE
 
 
-def test_the_check_of_linear_layers_finds_plain_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_of_linear_layers_finds_products_of_unsplit_operands(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     from hyena_dna.ops import fused_linear
 
@@ -71,8 +71,8 @@ def test_the_check_of_linear_layers_finds_plain_tf32(monkeypatch: pytest.MonkeyP
     right = fused_linear.split_linear
     assert tier._linear_check(device) <= tier._LINEAR_TOLERANCE
 
-    def plain(weight: torch.Tensor, bias: torch.Tensor, norm: torch.nn.LayerNorm | None = None) -> Any:
-        layer = right(weight, bias, norm)
+    def plain(*given: Any, **options: Any) -> Any:
+        layer = right(*given, **options)
         return layer._replace(low=torch.zeros_like(layer.low))
 
     monkeypatch.setattr(fused_linear, "split_linear", plain)
