@@ -115,9 +115,9 @@ _FLAGS = ("stranded", "clip", "rna")
 )
 @click.option(
     "--pooling",
-    type=click.Choice(["auto", "mean", "last", "max", "attention", "mean+max"]),
+    type=click.Choice(["auto", "mean", "last", "max", "attention", "mean+max", "mean+std", "mean+max+std"]),
     default=None,
-    help="How positions are pooled.  [default: mean or mean+max, by validation of a probe]",
+    help="How positions are pooled.  [default: mean, mean+max or, with --mode probe, mean+std, by validation]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the training examples.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate.")
@@ -196,6 +196,8 @@ def _overrides(settings: dict[str, Any]) -> Iterator[str]:
     for option, key in _KEYS.items():
         if settings[option] is not None:
             yield f"{key}={json.dumps(settings[option])}"
+    if settings["pooling"] not in (None, "attention"):
+        yield f"probe.pooling={json.dumps(settings['pooling'])}"
     for option in _PATHS:
         if settings[option]:
             yield f"data.{option}={json.dumps(_absolute(settings[option]))}"

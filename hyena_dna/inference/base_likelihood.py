@@ -135,12 +135,12 @@ class BaseScorer:
     ) -> None:
         longest = longest_window(model.config)
         self.model = model
-        self.window = longest if window in (None, "max") else window
+        self.window: int = longest if window is None or window == "max" else window
         if self.window > longest:
             raise InputError(f"a window of {self.window:,} bp is longer than the model's {longest:,}")
         if context is None:
             context = default_context(self.window)
-        self.context = self.window // 2 if context == "max" else context
+        self.context: int = self.window // 2 if context == "max" else context
         try:
             check_overlap(self.window, self.context)
         except InputError:

@@ -91,7 +91,7 @@ class ClassifierHead(nn.Module):
         self.pooling = task.pooling
         self.dropout = nn.Dropout(dropout)
         self.norm: FeatureNorm | None = None
-        features = width * (2 if task.pooling == "mean+max" else 1) * (2 if task.both_strands else 1)
+        features = width * len(task.pooling.split("+")) * (2 if task.both_strands else 1)
         # A query of zero starts as the mean.
         self.query = nn.Parameter(torch.zeros(width)) if task.pooling == "attention" else None
         self.output = nn.Linear(features, task.n_outputs)
@@ -145,33 +145,36 @@ def pool_positions(
     Args:
         hidden: (batch, length, width).
         lengths: (batch,) real positions of each row, at least 1, the rest being padding on the right; None: all.
-        pooling: `mean`, `max`, both side by side (`mean+max`), the `last` real position, or `attention`: a mean
-            weighted by softmax(hidden . query / sqrt(width)).
+        pooling: `mean`, `max`, either side by side with others (`mean+max`, `mean+std`, `mean+max+std`; std: the
+            standard deviation over positions), the `last` real position, or `attention`: a mean weighted by
+            softmax(hidden . query / sqrt(width)).
         query: (width,), for `attention`.
 
     Returns:
-        (batch, width), for `mean+max` (batch, 2 * width); float32, or float64 of a float64 model.
+        (batch, width), for n vectors side by side (batch, n * width); float32, or float64 of a float64 model.
     """
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     outside = None
     if lengths is not None:
         outside = (torch.arange(hidden.shape[1], device=hidden.device) >= lengths[:, None])[..., None]
 
-    def mean() -> torch.Tensor:
+    def mean(values: torch.Tensor = hidden) -> torch.Tensor:
         if outside is None or lengths is None:
-            return hidden.mean(1)
-        return hidden.masked_fill(outside, 0).sum(1) / lengths[:, None].to(hidden.dtype)
+            return values.mean(1)
+        return values.masked_fill(outside, 0).sum(1) / lengths[:, None].to(values.dtype)
 
     def largest() -> torch.Tensor:
         return (hidden if outside is None else hidden.masked_fill(outside, -torch.inf)).amax(1)
 
+    def deviation() -> torch.Tensor:
+        # The least variance keeps the gradient of the root finite where all positions are alike.
+        squares = (hidden - mean()[:, None]).square()
+        return mean(squares).clamp(min=_LEAST_VARIANCE).sqrt()
+
     match pooling:
-        case "mean":
-            return mean()
-        case "max":
-            return largest()
-        case "mean+max":
-            return torch.cat([mean(), largest()], -1)
+        case "mean" | "max" | "mean+max" | "mean+std" | "mean+max+std":
+            parts = {"mean": mean, "max": largest, "std": deviation}
+            return torch.cat([parts[name]() for name in pooling.split("+")], -1)
         case "last":
             if lengths is None:
                 return hidden[:, -1]
@@ -270,7 +273,7 @@ class SequenceClassifier(nn.Module):
     def features(self, input_ids: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """What the head's linear map reads: (batch, features), arguments as `forward`.
 
-        Side by side: by strand, for `mean+max` in each the mean before the maximum, in each by layer.
+        Side by side: by strand, in each by statistic in the order of the pooling's name, in each by layer.
         """
         lengths = _lengths(padding)
         features = self._pooled(input_ids, lengths)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = ["Pooling", "TaskConfig", "TaskKind"]
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression"]
-Pooling = Literal["mean", "last", "max", "attention", "mean+max"]
+Pooling = Literal["mean", "last", "max", "attention", "mean+max", "mean+std", "mean+max+std"]
+"""How positions become one vector; names with + put the vectors of their parts side by side, in that order."""
 
 
 class TaskConfig(BaseModel):

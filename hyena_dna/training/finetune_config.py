@@ -123,7 +123,7 @@ class ProbeConfig(Config):
         default="all", description="Blocks that are pooled side by side; empty: the last norm."
     )
     pooling: Literal["auto"] | Pooling = Field(
-        default="auto", description="How positions are pooled; auto: mean or mean+max, by validation."
+        default="auto", description="How positions are pooled; auto: mean, mean+max or mean+std, by validation."
     )
     strands: Literal["auto", "mean", "each", "concat", "fwd"] = Field(
         default="auto",
@@ -178,6 +178,8 @@ class FinetuneConfig(Config):
     def _check(self) -> Self:
         if self.model is not None and self.mode != "scratch":
             raise ValueError("an architecture is for mode scratch; other modes take it from --model")
+        if self.mode == "probe" and "attention" in (self.head.pooling, self.probe.pooling):
+            raise ValueError("attention pooling is learnt by gradients; a probe has mean, max, std or last")
         if self.data.negatives == "gc" and self.data.fasta:
             raise ValueError("GC-matched background needs regions of a genome; FASTA files can have dinucleotide")
         return self

@@ -15,7 +15,7 @@ from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.finetune_config import FinetuneConfig
 from hyena_dna.training.finetune_data import LabelledData, build_data
-from hyena_dna.training.probe_fit import Way, all_layers, probe_task
+from hyena_dna.training.probe_fit import HEAD_POOLINGS, PROBE_POOLINGS, Way, all_layers, probe_task, widest_pooling
 from hyena_dna.training.resources import select_training_precision
 
 __all__ = ["FinetuneOptions", "Prepared", "prepare"]
@@ -108,13 +108,13 @@ def prepare(config: FinetuneConfig, options: FinetuneOptions) -> Prepared:
         labels=data.labelling.labels,
         window=config.data.window,
         stranded=config.data.stranded,
-        pooling="mean+max" if head.pooling == "auto" else head.pooling,
+        pooling=widest_pooling(HEAD_POOLINGS) if head.pooling == "auto" else head.pooling,
         layers=all_layers(head.layers, model.config.n_layer),
         both_strands=head.strands == "both",
         average_strands=head.strands not in ("both", "given"),
     )
     if config.mode == "probe":
-        pooling = "mean+max" if config.probe.pooling == "auto" else config.probe.pooling
+        pooling = widest_pooling(PROBE_POOLINGS) if config.probe.pooling == "auto" else config.probe.pooling
         task = probe_task(task, config.probe, model.config.n_layer, Way("concat", pooling))
     SequenceClassifier(model, task)  # fails where head and model do not fit
     return Prepared(config, model, card, data, task, device)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hyena_dna.datasets.label_splits import Split
-from hyena_dna.model.classifier import FeatureNorm, SequenceClassifier, TaskConfig
+from hyena_dna.model.classifier import FeatureNorm, Pooling, SequenceClassifier, TaskConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.engine import Precision
 from hyena_dna.training.finetune_batches import DeviceExamples, strand_features
@@ -19,7 +19,17 @@ from hyena_dna.training.finetune_config import ProbeConfig
 from hyena_dna.training.finetune_optim import freeze_unused
 from hyena_dna.training.finetune_prepare import Prepared
 from hyena_dna.training.lora import add_adapters
-from hyena_dna.training.probe_fit import ProbeFit, Strands, Way, fit_probe, probe_task, ways_of, widest
+from hyena_dna.training.probe_fit import (
+    HEAD_POOLINGS,
+    PROBE_POOLINGS,
+    ProbeFit,
+    Strands,
+    Way,
+    fit_probe,
+    probe_task,
+    ways_of,
+    widest,
+)
 
 __all__ = ["Start"]
 
@@ -97,7 +107,8 @@ class Start:
         config, train, model = self.config.probe, split.train, self.prepared.model
         if config.max_train is not None and len(train) > config.max_train:
             train = np.sort(np.random.default_rng(seed).permutation(train)[: config.max_train])
-        ways = ways_of(("mean", "concat") if config.strands == "auto" else (config.strands,), config.pooling)
+        poolings = PROBE_POOLINGS if config.pooling == "auto" else (config.pooling,)
+        ways = ways_of(("mean", "concat") if config.strands == "auto" else (config.strands,), poolings)
         if self._features is None:
             self._features = self._read(np.arange(len(self.data.examples)), model, config, ways)
         features = self._features[train], self._features[split.val]
@@ -110,7 +121,10 @@ class Start:
         head, train = self.config.head, split.train
         strands: tuple[Strands, ...] = (_PROBE_STRANDS[head.strands],) if head.strands != "auto" else ("each", "concat")
         # A query for attention is learnt later; until then it is the mean.
-        ways = ways_of(strands, "mean" if head.pooling == "attention" else head.pooling)
+        poolings: tuple[Pooling, ...] = HEAD_POOLINGS
+        if head.pooling != "auto":
+            poolings = ("mean" if head.pooling == "attention" else head.pooling,)
+        ways = ways_of(strands, poolings)
         config = ProbeConfig(layers=self.prepared.task.layers)
         if len(train) > _GUIDE_ROWS:
             train = np.sort(np.random.default_rng(seed).permutation(train)[:_GUIDE_ROWS])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,11 +18,29 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.finetune_config import ProbeConfig
 from hyena_dna.training.finetune_fit import is_better, validation_value
 
-__all__ = ["ProbeFit", "Strands", "Way", "all_layers", "fit_probe", "probe_task", "ways_of", "widest"]
+__all__ = [
+    "HEAD_POOLINGS",
+    "PROBE_POOLINGS",
+    "ProbeFit",
+    "Strands",
+    "Way",
+    "all_layers",
+    "fit_probe",
+    "probe_task",
+    "ways_of",
+    "widest",
+    "widest_pooling",
+]
 
 Strands = Literal["mean", "each", "concat", "fwd"]
 """Learn from the mean over strands, from each strand as an example of its own (and predict by the mean of both), from
 both side by side, or from the given one."""
+
+PROBE_POOLINGS: tuple[Pooling, ...] = ("mean", "mean+max", "mean+std")
+"""What `auto` tries for a probe: maxima help on some tasks, standard deviations on others."""
+
+HEAD_POOLINGS: tuple[Pooling, ...] = ("mean", "mean+max")
+"""What `auto` tries for a head that is trained on: with deviations the first steps undo what the probe found."""
 
 _ITERATIONS = 400
 # Hyperparameters are settled by this many training rows; the chosen ones are fitted on all.
@@ -37,9 +55,8 @@ class Way(NamedTuple):
     pooling: Pooling
 
 
-def ways_of(strands: tuple[Strands, ...], pooling: Literal["auto"] | Pooling) -> tuple[Way, ...]:
-    """All pairs to try; `auto` is the mean, and mean and maximum side by side: maxima help on some tasks only."""
-    poolings: tuple[Pooling, ...] = ("mean", "mean+max") if pooling == "auto" else (pooling,)
+def ways_of(strands: tuple[Strands, ...], poolings: tuple[Pooling, ...]) -> tuple[Way, ...]:
+    """All pairs to try."""
     return tuple(Way(one, other) for one in strands for other in poolings)
 
 
@@ -83,9 +100,17 @@ def probe_task(task: TaskConfig, config: ProbeConfig, n_layer: int, way: Way) ->
 
 def widest(ways: tuple[Way, ...]) -> Way:
     """The way whose features hold those of all others."""
-    poolings = {way.pooling for way in ways}
+    poolings = [way.pooling for way in ways]
     strands: Strands = "fwd" if {way.strands for way in ways} == {"fwd"} else "concat"
-    return Way(strands, "mean+max" if len(poolings) > 1 else poolings.pop())
+    return Way(strands, widest_pooling(poolings))
+
+
+def widest_pooling(poolings: Sequence[Pooling]) -> Pooling:
+    """The pooling whose vectors hold those of all others."""
+    if len(set(poolings)) == 1:
+        return poolings[0]
+    used = {name for pooling in poolings for name in pooling.split("+")}
+    return "mean+max+std" if "std" in used else "mean+max"
 
 
 def fit_probe(
@@ -154,8 +179,10 @@ def _view(features: NDArray[np.float32], way: Way, read: Way) -> NDArray[np.floa
     """Features that are predicted from: a linear map of the mean is the mean of the maps of both strands."""
     parts = np.split(features, 2, 1) if read.strands == "concat" else [features]
     if way.pooling != read.pooling:
-        # Means stand before maxima.
-        parts = [part[:, : part.shape[1] // 2] for part in parts]
+        names = read.pooling.split("+")
+        chosen = [names.index(name) for name in way.pooling.split("+")]
+        split = [np.split(part, len(names), 1) for part in parts]
+        parts = [np.concatenate([statistics[number] for number in chosen], 1) for statistics in split]
     if way.strands == "concat":
         return np.concatenate(parts, 1)
     if way.strands == "fwd":

@@ -29,7 +29,7 @@ from hyena_dna.model.model import HyenaDNA
 from hyena_dna.tokenizer import PAD, Tokenizer
 
 CONFIG = HyenaConfig(d_model=8, n_layer=2, max_length=18, filter_order=8)
-POOLINGS: tuple[Pooling, ...] = ("mean", "last", "max", "attention", "mean+max")
+POOLINGS: tuple[Pooling, ...] = ("mean", "last", "max", "attention", "mean+max", "mean+std", "mean+max+std")
 
 
 def task(**changes: Any) -> TaskConfig:
@@ -66,6 +66,8 @@ def test_pooling_against_its_definition(pooling: Pooling) -> None:
             "max": real.max(0).values,
             "attention": (weights[:, None] * real).sum(0),
             "mean+max": torch.cat([real.mean(0), real.max(0).values]),
+            "mean+std": torch.cat([real.mean(0), real.std(0, correction=0)]),
+            "mean+max+std": torch.cat([real.mean(0), real.max(0).values, real.std(0, correction=0)]),
         }[pooling]
         assert torch.allclose(found[row], wanted, atol=1e-6)
         assert torch.allclose(pool_positions(real[None], None, pooling, query)[0], wanted, atol=1e-6)
@@ -222,11 +224,21 @@ def test_float16_heads_are_read_as_float32(tmp_path: Path) -> None:
     assert torch.equal(head, made.classifier.output.weight.detach().half().float())
 
 
-def test_gradients_reach_head_and_model() -> None:
-    made = classifier(pooling="attention", both_strands=True).train()
+@pytest.mark.parametrize("pooling", ["attention", "mean+std"])
+def test_gradients_reach_head_and_model(pooling: Pooling) -> None:
+    made = classifier(pooling=pooling, both_strands=True).train()
     made(bases(2, 10)).sum().backward()
     parameters = {name: value for name, value in made.named_parameters() if not name.startswith("model.lm_head")}
     assert [name for name, value in parameters.items() if value.grad is None or not value.grad.abs().sum()] == []
+
+
+def test_one_position_has_no_deviation_and_a_finite_gradient() -> None:
+    hidden = torch.randn(2, 1, 5, requires_grad=True)
+    found = pool_positions(hidden, None, "mean+std")
+    found.sum().backward()
+    assert found[:, 5:].abs().max() <= 1e-5
+    assert hidden.grad is not None
+    assert torch.equal(hidden.grad, torch.ones_like(hidden))
 
 
 @pytest.mark.parametrize("keep", [False, True])

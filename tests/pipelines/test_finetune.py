@@ -21,6 +21,7 @@ from hyena_dna.training import finetune_fit
 from hyena_dna.training.signals import StopSignals
 from pipelines.finetune import command
 from pipelines.options import DEFAULT_MODEL
+from pipelines.predict import command as predict
 
 QUICK = ("--set", "trainer.baselines=[]", "--set", "trainer.bootstrap=20", "--device", "cpu", "-q")
 MOTIF = "GGCCAATCTTAG"
@@ -102,6 +103,29 @@ def test_every_mode_learns_a_motif(mode: str, model: Path, tables: list[str], tm
     assert unchanged == (mode == "probe")
     assert (out / "report.html").stat().st_size > 10_000
     assert not [path for path in out.rglob("*") if ".tmp." in path.name]
+
+
+@pytest.mark.parametrize("mode", ["full", "probe"])
+def test_deviations_are_pooled_in_the_saved_model_too(
+    mode: str, model: Path, tables: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run("--model", model, *tables, "--mode", mode, "--pooling", "mean+std", "--epochs", 1, "-o", out, *QUICK)
+    classifier = load_classifier(out)
+    assert classifier.task.pooling == "mean+std"
+    assert (classifier.classifier.output.in_features / (2 * 2 * 16)) in (1, 2), "means and deviations of two blocks"
+    assert metrics(out)["evaluation"]["metrics"]["auroc"]["value"] > 0.7
+    with open(tmp_path / "test.csv", encoding="utf-8") as handle:
+        given = [row["sequence"] for row in csv.DictReader(handle)]
+    arguments = ["--model", str(out), "--csv", str(tmp_path / "test.csv"), "-o", str(tmp_path / "p.tsv"), "--device",
+                 "cpu"]  # fmt: skip
+    predict.main(arguments, standalone_mode=False)
+    with open(tmp_path / "p.tsv", encoding="utf-8") as handle:
+        predicted = [float(row["1"]) for row in csv.DictReader(handle, delimiter="\t")]
+    with open(out / "predictions.tsv", encoding="utf-8") as handle:
+        tested = [float(row["1"]) for row in csv.DictReader(handle, delimiter="\t")]
+    assert len(predicted) == len(given) == 100
+    assert np.allclose(predicted, tested, atol=2e-4)
 
 
 @pytest.mark.parametrize("mode", ["full", "probe"])
@@ -376,6 +400,7 @@ def test_what_is_missing_or_too_much(model: Path, tables: list[str], tmp_path: P
     for arguments, message in (
         (("--model", model), "nothing to learn from"),
         (("--model", model, "--dev", tables[1]), "go with --train"),
+        (("--model", model, *tables, "--mode", "probe", "--pooling", "attention"), "learnt by gradients"),
         (("--model", model, *tables, "--k-folds", 3), "--k-folds splits one table"),
         (("--model", model, *tables, "--set", "model={d_model: 8, n_layer: 1, max_length: 50}"), "for mode scratch"),
         (("--model", tmp_path / "none", *tables), "no such file"),
