@@ -24,7 +24,7 @@ from hyena_dna.model.embedding_defaults import EmbeddingDefaults
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.reproduction.table import Table, data_file
 
-__all__ = ["GUE_SETS", "Task", "fit_probe", "gue_tasks", "probe_table", "worm_tasks"]
+__all__ = ["GUE_SETS", "Task", "fit_probe", "gue_files", "gue_tasks", "probe_table", "worm_files", "worm_tasks"]
 
 GUE_SETS = {
     "prom_core_all": ("prom_prom_core_all", "prom_core_all"),
@@ -84,9 +84,7 @@ def gue_tasks(folder: str, names: Sequence[str] = ()) -> list[Task]:
         if name not in GUE_SETS:
             raise InputError(f"there is no GUE set {name!r} here", remedy=f"one of {', '.join(GUE_SETS)}")
         parts = []
-        for part in ("train", "dev", "test"):
-            places = [f"{root}{called}/{part}.csv" for root in ("gue/", "") for called in GUE_SETS[name]]
-            path = data_file(folder, places)
+        for path in gue_files(folder, name).values():
             rows = read_table(path, require_labels=True).sequences
             labels = np.array([row.label for row in rows])
             if set(labels) != {"0", "1"}:
@@ -94,6 +92,28 @@ def gue_tasks(folder: str, names: Sequence[str] = ()) -> list[Task]:
             parts.append(Part([row.sequence for row in rows], labels.astype(np.int64)))
         tasks.append(Task(name, *parts))
     return tasks
+
+
+def gue_files(folder: str, name: str) -> dict[str, str]:
+    """The tables `train`, `dev` and `test` of a GUE set.
+
+    Raises:
+        InputError: one is not there.
+    """
+    return {
+        part: data_file(folder, [f"{root}{called}/{part}.csv" for root in ("gue/", "") for called in GUE_SETS[name]])
+        for part in ("train", "dev", "test")
+    }
+
+
+def worm_files(folder: str) -> dict[str, str]:
+    """The worm's `genome` and the `regions` of its regulatory elements.
+
+    Raises:
+        InputError: one is not there.
+    """
+    names = {"genome": "ce10.fa.gz", "regions": "regulatory_elements.bed"}
+    return {part: data_file(folder, [f"ce10/{name}", name]) for part, name in names.items()}
 
 
 def worm_tasks(folder: str) -> list[Task]:
@@ -105,8 +125,9 @@ def worm_tasks(folder: str) -> list[Task]:
     Raises:
         InputError: a file is not there or not as expected.
     """
-    regions = read_regions(data_file(folder, ["ce10/regulatory_elements.bed", "regulatory_elements.bed"]))
-    with Reference(data_file(folder, ["ce10/ce10.fa.gz", "ce10.fa.gz"])) as reference:
+    genome, elements_file = worm_files(folder).values()
+    regions = read_regions(elements_file)
+    with Reference(genome) as reference:
         places: dict[str, list[tuple[str, Interval]]] = {}
         for region in regions:
             kept = places.setdefault(region.interval.chrom, [])

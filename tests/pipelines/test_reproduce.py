@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hyena_dna.errors import InputError
 from hyena_dna.model.checkpoint import save_model
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
-from hyena_dna.reproduction import bits, probes
+from hyena_dna.reproduction import bits, finetuned, probes
 from hyena_dna.reproduction.bits import shorter_windows
 from hyena_dna.reproduction.probes import worm_tasks
 from hyena_dna.training.config import DataConfig
@@ -108,6 +110,56 @@ def test_gue_tells_sets_apart_and_shuffled_labels_do_not(model: Path, tmp_path: 
         reproduce("gue", *options)
     with pytest.raises(InputError, match="no GUE set"):
         reproduce("gue", *options, "--sets", "tf_9")
+
+
+def test_finetuned_sets_run_once_and_stand_beside_their_baselines(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "tf_0").mkdir()
+    for part, size in (("train", 160), ("dev", 60), ("test", 80)):
+        rows = ["sequence,label"]
+        for number in range(size):
+            sequence = _bases(rng, 60)
+            rows.append(f"{sequence[:20] + 'GGGCGGGGCGGGGCGG' * (number % 2) + sequence[20:]},{number % 2}")
+        (tmp_path / "tf_0" / f"{part}.csv").write_text("\n".join(rows) + "\n")
+    contigs = ("chrI", "chrII", "chrIII")
+    genome = {name: list(_bases(rng, 30_000)) for name in contigs}
+    elements = []
+    for number, (name, at) in enumerate(itertools.product(contigs, range(1000, 29_000, 700))):
+        label = ("putative_enhancer", "coding_promoter")[number % 2]
+        if number % 2:
+            genome[name][at : at + 200] = list("GCGGC" * 40)
+        elements.append(f"{name}\t{at}\t{at + 200}\t{label}\t0\t.")
+    (tmp_path / "ce10.fa").write_text("".join(f">{name}\n{''.join(text)}\n" for name, text in genome.items()))
+    pysam.tabix_compress(str(tmp_path / "ce10.fa"), str(tmp_path / "ce10.fa.gz"))
+    (tmp_path / "regulatory_elements.bed").write_text("\n".join(elements) + "\n")
+    options: list[str | Path] = ["--data", tmp_path, "--model", model, "--device", "cpu", "-q", "-o", tmp_path / "runs"]
+    sets = ["--only", "tf_0", "--only", "ce10-promoter-512"]
+    numbers = json.loads(reproduce("finetuned", *options, *sets, "--json"))
+    assert numbers["tf_0, fine-tuned, AUROC"] > 0.9
+    assert numbers["ce10-promoter-512, fine-tuned, AUROC"] > 0.9
+    assert len(numbers) == 2 * 4 * 2, "two metrics of the model and three baselines on two sets"
+    # What is finished is read, not run again.
+    monkeypatch.setattr(finetuned, "finetune", None)
+    found = reproduce("finetuned", *options, *sets)
+    assert "| tf_0 | 80 | " in found
+    assert f"{numbers['tf_0, fine-tuned, MCC']:.3f} (" in found
+    assert "GC content" in found
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    save_model(HyenaDNA(HyenaConfig(d_model=16, n_layer=2, max_length=1026, filter_order=8)), other)
+    with pytest.raises(InputError, match="from another model"):
+        reproduce("finetuned", *[other if option == model else option for option in options], *sets)
+    (chosen,) = finetuned.finetuned_sets(str(tmp_path), ["tf_0"])
+    optim = chosen.config.optim.model_copy(update={"lr": 1e-5})
+    changed = dataclasses.replace(chosen, config=chosen.config.model_copy(update={"optim": optim}))
+    with pytest.raises(InputError, match="with other settings"):
+        finetuned.run_set(changed, tmp_path / "runs", model=str(model), device="cpu", quiet=True)
+    with pytest.raises(InputError, match="no set 'tf_9'"):
+        reproduce("finetuned", *options, "--only", "tf_9")
+    with pytest.raises(InputError, match="mouse_0"):
+        reproduce("finetuned", *options, "--only", "mouse_0")
 
 
 def test_worm_elements_stay_in_their_split_and_background_is_apart(
