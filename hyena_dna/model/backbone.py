@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hyena_dna.errors import InputError
-from hyena_dna.model.block import Block, add_norm
+from hyena_dna.model.block import Block, add_norm, has_hooks
 from hyena_dna.model.config import HyenaConfig
 
 __all__ = ["Backbone", "BackboneOutput", "Embeddings"]
@@ -57,7 +57,12 @@ class Backbone(nn.Module):
         self.recompute = False
 
     def forward(
-        self, embedded: torch.Tensor, *, lengths: torch.Tensor | None = None, output_residuals: bool = False
+        self,
+        embedded: torch.Tensor,
+        *,
+        lengths: torch.Tensor | None = None,
+        output_residuals: bool = False,
+        overwrite: bool = False,
     ) -> BackboneOutput:
         """Run all blocks.
 
@@ -66,6 +71,7 @@ class Backbone(nn.Module):
             lengths: (batch,), number of real positions of every row, the rest being padding on the right; None where
                 no row is padded.
             output_residuals: also return the residual stream after every block.
+            overwrite: whether `embedded` may be written to where no gradients are needed.
 
         Raises:
             InputError: the input is empty or longer than `max_length`, or shapes do not fit.
@@ -75,12 +81,19 @@ class Backbone(nn.Module):
         hidden, residual = embedded, None
         residuals: list[torch.Tensor] = []
         for layer in self.layers:
-            if self.recompute and torch.is_grad_enabled():
+            assert isinstance(layer, Block)
+            if layer.is_tiled(hidden):
+                if residual is not None:
+                    hidden, residual = hidden + residual, None
+                elif layer is self.layers[0] and (not overwrite or has_hooks(self.embeddings)):
+                    hidden = hidden.clone()
+                layer.advance(hidden, padding)
+            elif self.recompute and torch.is_grad_enabled():
                 hidden, residual = checkpoint(layer, hidden, residual, padding, use_reentrant=False)
             else:
                 hidden, residual = layer(hidden, residual, padding)
             if output_residuals:
-                residuals.append(hidden + residual)
+                residuals.append(hidden.clone() if residual is None else hidden + residual)
         in_fp32 = self.config.residual_in_fp32
         hidden, _ = add_norm(self.dropout(hidden), residual, self.ln_f, in_fp32, feeds_linear=False)
         return BackboneOutput(hidden, tuple(residuals) if output_residuals else None)

@@ -10,8 +10,9 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.mlp import Mlp
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops.tier import is_fused
+from hyena_dna.ops.workspace import Tile
 
-__all__ = ["Block", "add_norm"]
+__all__ = ["Block", "add_norm", "has_hooks"]
 
 
 class Block(nn.Module):
@@ -49,6 +50,36 @@ class Block(nn.Module):
         mixed = self.dropout2(self.mixer(normed, padding))
         normed, residual = add_norm(mixed, residual, self.norm2, self.residual_in_fp32)
         return self.mlp(normed), residual
+
+    def is_tiled(self, stream: torch.Tensor) -> bool:
+        """Whether `advance` serves this input; where hooks wait for whole tensors inside the block it does not."""
+        return (
+            type(self.mixer) is HyenaOperator
+            and self.mixer.is_tiled(stream)
+            and not self.training
+            and not has_hooks(self)
+        )
+
+    def advance(self, stream: torch.Tensor, padding: torch.Tensor | None = None) -> None:
+        """Add both branches to the residual stream in place, a tile of positions at a time, for inference.
+
+        Args:
+            stream: (batch, length, d_model), the sum of all branches before; of all after.
+            padding: (batch, length), true where a row has ended, or None.
+        """
+        assert isinstance(self.mixer, HyenaOperator)
+
+        def add(tile: Tile, mixed: torch.Tensor) -> None:
+            part = stream[tile]
+            part += mixed
+            part += self.mlp(self.norm2(part))
+
+        self.mixer.mix_tiles(lambda tile: self.norm1(stream[tile]), add, stream, padding)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anyone waits for what passes through a module or its children."""
+    return any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
 
 def add_norm(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,8 +13,14 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
 from hyena_dna.ops.short_conv import short_conv
+from hyena_dna.ops.threads import run_pieces
+from hyena_dna.ops.workspace import Tile, cut_tiles, rows_per_chunk
 
 __all__ = ["HyenaOperator"]
+
+# Numbers per channel and position that are alive at once, counted twice because several tiles are: two groups of
+# projections before and after the short convolution, or the inside of the MLP that follows before and after its GELU.
+_TILE_BUFFERS = 16
 
 
 class HyenaOperator(nn.Module):
@@ -53,6 +61,10 @@ class HyenaOperator(nn.Module):
         Returns:
             (batch, length, d_model); padded positions hold finite values without meaning.
         """
+        if self.is_tiled(u):
+            y = torch.empty_like(u)
+            self.mix_tiles(u.__getitem__, y.__setitem__, u, padding)
+            return y
         config = self.config
         device = u.device.type
         lower = device == "cuda" and torch.is_autocast_enabled(device)
@@ -87,22 +99,106 @@ class HyenaOperator(nn.Module):
         )  # fmt: skip
         return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
 
-    def project(self, u: torch.Tensor, group: int) -> torch.Tensor:
-        """One group of channels after the input projection and the short convolution.
+    def project(self, u: torch.Tensor, group: int, count: int = 1) -> torch.Tensor:
+        """Groups of channels after the input projection and the short convolution.
 
         Groups are computed when they are used, because all of them together would be the largest tensor of the model.
 
         Args:
             u: (batch, length, d_model).
             group: 0 to order - 1 for the gates x^N to x^1, order for v.
+            count: how many groups from there on.
 
         Returns:
-            (batch, d_model, length), channels first as the convolutions want it.
+            (batch, count * d_model, length), channels first as the convolutions want it.
         """
         width = self.config.d_model
-        channels = slice(group * width, (group + 1) * width)
+        channels = slice(group * width, (group + count) * width)
         weight, bias = linear_weight(self.in_proj)[channels], self.in_proj.bias[channels]
         projected = torch.baddbmm(bias[:, None], weight.expand(len(u), -1, -1), u.transpose(1, 2))
         short = self.short_filter
         assert short.bias is not None
         return short_conv(projected, short.weight[channels], short.bias[channels])
+
+    def is_tiled(self, u: torch.Tensor) -> bool:
+        """Whether `mix_tiles` serves this input: on a CPU, without autograd and autocast, convolved by FFTs."""
+        return (
+            u.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and u.dtype == self.in_proj.weight.dtype
+            and u.dtype in (torch.float32, torch.float64)
+            and self.impl in ("auto", "fft")
+        )
+
+    def mix_tiles(
+        self,
+        read: Callable[[Tile], torch.Tensor],
+        write: Callable[[Tile, torch.Tensor], None],
+        u: torch.Tensor,
+        padding: torch.Tensor | None,
+    ) -> None:
+        """What `forward` computes, a tile of positions at a time, for inference.
+
+        Fresh memory costs a CPU more than the arithmetic on it. Here a single tensor of all positions is alive, the
+        one that is convolved; projections and gates exist for one tile, and are made when they are used.
+
+        Args:
+            read: gives the operator's input at a tile, (rows, positions, d_model).
+            write: takes the operator's output at a tile, in the same shape, once the input there is no longer needed,
+                so that it may take its place. Called for every tile once, in any order and from several threads.
+            u: (batch, length, d_model), only asked for its shape and dtype.
+            padding: as for `forward`.
+        """
+        config, (batch, length, width) = self.config, u.shape
+        tiles = cut_tiles(batch, length, rows_per_chunk(u.device, _TILE_BUFFERS * width * u.element_size()))
+        z = u.new_empty(batch, width, length)
+
+        def start(tile: Tile) -> None:
+            rows, positions = tile
+            if config.leading_conv:
+                z[rows, :, positions] = self._project_tile(read, tile, config.order)
+            else:
+                pair = self._project_tile(read, tile, config.order - 1, 2)
+                torch.mul(pair[:, :width], pair[:, width:], out=z[rows, :, positions])
+
+        def gate(tile: Tile, group: int) -> None:
+            rows, positions = tile
+            z[rows, :, positions].mul_(self._project_tile(read, tile, group))
+
+        run_pieces(start, tiles)
+        self._convolve_tiles(z, padding, lambda group: run_pieces(lambda tile: gate(tile, group), tiles))
+        edges = [read(self._edge(tile)) for tile in tiles]
+
+        def finish(piece: tuple[Tile, torch.Tensor]) -> None:
+            tile, edge = piece
+            rows, positions = tile
+            seen = torch.cat([edge, read(tile)], 1)
+            gated = self.project(seen, 0)[..., edge.shape[1] :].mul_(z[rows, :, positions])
+            write(tile, F.linear(gated.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias))
+
+        run_pieces(finish, zip(tiles, edges, strict=True))
+
+    def _convolve_tiles(self, z: torch.Tensor, padding: torch.Tensor | None, gate: Callable[[int], None]) -> None:
+        """All long convolutions in place, with the gates in between."""
+        config, (_, width, length) = self.config, z.shape
+        kernels = self.filter_fn(length)
+        skips = self.filter_fn.bias.view(config.n_filters, width)
+        for n in range(config.n_filters):
+            if n > 0:
+                gate(config.n_filters - n)
+            if padding is not None:
+                z.masked_fill_(padding[:, None], 0)
+            long_conv(z, kernels[n], skips[n], impl=self.impl, out=z)
+
+    def _edge(self, tile: Tile) -> Tile:
+        """The positions before a tile that the short convolution looks back to."""
+        rows, positions = tile
+        return rows, slice(max(0, positions.start - self.short_filter.weight.shape[-1] + 1), positions.start)
+
+    def _project_tile(
+        self, read: Callable[[Tile], torch.Tensor], tile: Tile, group: int, count: int = 1
+    ) -> torch.Tensor:
+        (rows, positions), (_, edge) = tile, self._edge(tile)
+        projected = self.project(read((rows, slice(edge.start, positions.stop))), group, count)
+        return projected[..., positions.start - edge.start :]

@@ -8,6 +8,7 @@ import torch
 from hyena_dna.errors import InputError
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops import workspace
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layer": 2, "max_length": 130, "filter_order": 16}
 
@@ -241,3 +242,60 @@ def test_without_autograd_the_numbers_are_the_same() -> None:
     with_grad = model(random_ids(2, 130)).logits.detach()
     with torch.inference_mode():
         torch.testing.assert_close(model(random_ids(2, 130)).logits, with_grad)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 7 positions of 16 channels, on two threads."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setitem(workspace.WORKSPACE_BYTES, "cpu", 7 * 16 * 16 * 4)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("changes", [{}, {"order": 4}, {"leading_conv": True, "order": 1}], ids=str)
+@pytest.mark.parametrize("lengths", [None, [130, 1, 77]], ids=["full", "padded"])
+def test_inference_in_place_equals_the_path_with_gradients(changes: dict[str, Any], lengths: list[int] | None) -> None:
+    model = make_model(n_layer=3, **changes)
+    ids = random_ids(3, 130)
+    sizes = None if lengths is None else torch.tensor(lengths)
+    whole = model(ids, lengths=sizes, output_residuals=True)
+    with torch.inference_mode():
+        assert all(block.is_tiled(whole.hidden) for block in model.backbone.layers)
+        tiled = model(ids, lengths=sizes, output_residuals=True)
+    real = torch.ones(3, 130, dtype=torch.bool) if sizes is None else torch.arange(130) < sizes[:, None]
+    for ours, theirs in zip(
+        (tiled.hidden, tiled.logits, *(tiled.residuals or ())),
+        (whole.hidden, whole.logits, *(whole.residuals or ())),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours[real], theirs[real].detach(), rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_hook_sees_the_same_without_gradients() -> None:
+    model = make_model(n_layer=3)
+    ids = random_ids(2, 40)
+    seen: list[torch.Tensor] = []
+    model.backbone.layers[1].register_forward_hook(lambda _, __, output: seen.append(output[0] + output[1]))
+    model.backbone.layers[1].mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    residuals = model(ids, output_residuals=True).residuals
+    with torch.no_grad():
+        model(ids)
+    assert len(seen) == 4
+    model.backbone.embeddings.register_forward_hook(lambda _, __, output: seen.append(output))
+    with torch.no_grad():
+        model(ids)
+    assert torch.equal(seen[4], model.backbone.embeddings.word_embeddings(ids.int()))
+    torch.testing.assert_close(seen[2], seen[0].detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[3], residuals[1].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_applied_without_gradients_too() -> None:
+    model = make_model(resid_dropout=0.5).train()
+    with torch.no_grad():
+        assert not torch.equal(model.hidden(random_ids(1, 30)), model.hidden(random_ids(1, 30)))
+
+
+def test_attention_is_not_cut_into_tiles() -> None:
+    with torch.no_grad():
+        assert not make_model(mixer="attention").backbone.layers[0].is_tiled(torch.zeros(1, 5, 16))

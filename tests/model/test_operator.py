@@ -6,7 +6,8 @@ import torch
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.init import init_weights
 from hyena_dna.model.operator import HyenaOperator
-from hyena_dna.ops.long_conv import Implementation, fft
+from hyena_dna.ops import workspace
+from hyena_dna.ops.long_conv import Implementation, fft, transforms
 from tests.oracles import hyena
 
 FORMS = [(False, 2), (False, 3), (False, 4), (True, 1), (True, 2), (True, 3), (True, 4)]
@@ -101,7 +102,7 @@ def test_the_future_has_no_gradient(leading_conv: bool, order: int) -> None:
 
 
 def test_the_causality_tests_catch_a_transform_of_the_sequence_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fft, "fast_fft_size", lambda minimum: (minimum + 1) // 2 + 1)
+    monkeypatch.setattr(transforms, "fast_fft_size", lambda minimum, **_: (minimum + 1) // 2 + 1)
     assert leak(make_operator()) > 1e-4
 
 
@@ -127,3 +128,42 @@ def test_padding_is_zeroed_before_every_long_convolution(
     hostile = u.clone()
     hostile[1, 5:] = torch.nan
     torch.testing.assert_close(module(hostile, padding)[1, :5], y[1, :5], rtol=0, atol=0)
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def small_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 5 positions of 4 channels in float64."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
+    monkeypatch.setitem(workspace.WORKSPACE_BYTES, "cpu", 5 * 16 * 4 * 8)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("length", [1, 2, 5, 6, 11, 23])
+@pytest.mark.parametrize(("leading_conv", "order"), FORMS)
+def test_tiles_equal_the_path_with_gradients(leading_conv: bool, order: int, length: int) -> None:
+    module = make_operator(order, leading_conv)
+    u = torch.randn(3, length, 4, dtype=torch.float64)
+    padding = torch.arange(length) >= torch.tensor([[length], [max(1, length // 2)], [1]])
+    whole, padded = module(u), module(u, padding)
+    with torch.no_grad():
+        assert module.is_tiled(u)
+        torch.testing.assert_close(module(u), whole, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(module(u, padding)[~padding], padded[~padding], rtol=1e-9, atol=1e-10)
+        # What stands in the padding never matters, not even where it is not a number.
+        hostile = u.masked_fill(padding[..., None], torch.nan)
+        torch.testing.assert_close(module(hostile, padding)[~padding], padded[~padding], rtol=1e-9, atol=1e-10)
+        assert leak(module) < 1e-12
+
+
+def test_tiles_serve_what_they_compute_alike() -> None:
+    module = make_operator(dtype=torch.float32)
+    u = torch.randn(1, 9, 4)
+    assert not module.is_tiled(u)
+    with torch.no_grad():
+        assert module.is_tiled(u)
+        assert not module.is_tiled(u.bfloat16())
+        assert not module.is_tiled(u.double())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not module.is_tiled(u)
+        module.impl = "reference"
+        assert not module.is_tiled(u)

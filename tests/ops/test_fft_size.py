@@ -40,3 +40,9 @@ def test_published_lengths_get_a_fast_size_close_above(length: int) -> None:
 def test_refuses_no_points() -> None:
     with pytest.raises(ValueError, match="at least one point"):
         fast_fft_size(0)
+
+
+def test_without_a_power_of_two_the_smallest_fast_size_stands() -> None:
+    assert fast_fft_size(1_000_000) == 1 << 20
+    assert fast_fft_size(1_000_000, power_of_two=False) == 1_000_000
+    assert fast_fft_size(1_000_002, power_of_two=False) == 1_012_500

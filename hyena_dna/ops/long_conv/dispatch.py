@@ -26,6 +26,7 @@ def long_conv(
     *,
     impl: Implementation = "auto",
     precision: Precision = "high",
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Causal convolution of every channel with a kernel as long as the sequence.
 
@@ -44,14 +45,24 @@ def long_conv(
             float64 inputs), `auto` (`fft`). An implementation that cannot do what is asked raises; none is replaced.
         precision: largest relative L2 error against float64 on the same inputs, before rounding to the dtype of `u`:
             `high` 1e-5, `fast` 2e-3. Both implementations meet `high` at every length up to 1,000,000 and beyond.
+        out: where to write, in shape and dtype of `u`, which it may be itself; only without autograd.
 
     Returns:
-        (batch, channels, length), in the dtype of `u`.
+        (batch, channels, length), in the dtype of `u`; `out` where it is given.
 
     Raises:
-        ValueError: shapes do not fit each other, a dtype is not floating, or `impl` or `precision` is unknown.
+        ValueError: shapes do not fit each other, a dtype is not floating, `impl` or `precision` is unknown, or `out` is
+            given under autograd or does not fit `u`.
     """
     _check(u, kernel, skip)
+    if out is not None:
+        if torch.is_grad_enabled():
+            raise ValueError("a result is written in place only without autograd")
+        if (out.shape, out.dtype) != (u.shape, u.dtype):
+            raise ValueError(f"out is {u.dtype} {tuple(u.shape)} as u, not {out.dtype} {tuple(out.shape)}")
+        if choose(u, kernel, impl=impl, precision=precision) == "fft":
+            return fft_long_conv(u, kernel, skip, out=out)
+        return out.copy_(long_conv(u, kernel, skip, impl=impl, precision=precision))
     if precision not in ("high", "fast"):
         raise ValueError(f"precision is high or fast, not {precision!r}")
     match choose(u, kernel, impl=impl, precision=precision):

@@ -1,4 +1,4 @@
-"""The long convolution by real FFTs, with a backward pass of real FFTs as well.
+"""The long convolution by FFTs, with a backward pass of its own.
 
 Autograd through `torch.fft` would transform complex sequences of full length in the backward pass and keep every
 spectrum alive in between. Here the inputs alone are saved, and spectra are made again where they are needed.
@@ -6,24 +6,23 @@ spectrum alive in between. Here the inputs alone are saved, and spectra are made
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.fft import irfft, rfft
 
-from hyena_dna.ops.fft_size import fast_fft_size
+from hyena_dna.ops.long_conv.transforms import Transform, choose_transform
+from hyena_dna.ops.threads import run_pieces
 from hyena_dna.ops.workspace import rows_per_chunk
 
 __all__ = ["fft_long_conv"]
 
-# Padded input, its spectrum, the inverse transform, and the copy that a complex-to-real transform destroys.
-_BUFFERS = 4
-
 _Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 
 
-def fft_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+def fft_long_conv(
+    u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Causal convolution of every channel with a kernel as long as the sequence, in O(length log length).
 
     The transforms run in float32, or in float64 where an input is float64. Channels are processed a few at a time
@@ -34,27 +33,34 @@ def fft_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | No
         u: (batch, channels, length).
         kernel: (channels, length).
         skip: (channels,), or None for no direct term.
+        out: where to write, in shape and dtype of `u`, which it may be itself; for use without autograd.
 
     Returns:
-        (batch, channels, length), in the dtype of `u`.
+        (batch, channels, length), in the dtype of `u`; `out` where it is given.
     """
+    if out is not None:
+        return _convolve(u, kernel, skip, out)
     y: torch.Tensor = _LongConv.apply(u, kernel, skip)  # type: ignore[no-untyped-call]
     return y
+
+
+def _convolve(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:
+    dtype, transform = _transform(u, kernel)
+
+    def convolve(part: slice) -> None:
+        x = u[:, part].to(dtype)
+        piece = transform.signal(transform.spectrum(x).mul_(transform.spectrum(kernel[part])))
+        out[:, part] = piece if skip is None else piece.addcmul_(x, skip[part, None].to(dtype))
+
+    _for_channels(convolve, u, transform)
+    return out
 
 
 class _LongConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(u, kernel, skip)
-        size, dtype = _transform(u, kernel)
-        length = u.shape[-1]
-        y = torch.empty_like(u)
-        for part in _channel_chunks(u, size, dtype):
-            x = u[:, part].to(dtype)
-            spectrum = rfft(x, n=size).mul_(rfft(kernel[part].to(dtype), n=size))
-            piece = irfft(spectrum, n=size)[..., :length]
-            y[:, part] = piece if skip is None else piece.addcmul_(x, skip[part, None].to(dtype))
-        return y
+        return _convolve(u, kernel, skip, torch.empty_like(u))
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> _Gradients:
@@ -72,24 +78,26 @@ def _gradients(
     skip: torch.Tensor | None,
     needed: tuple[bool, bool, bool],
 ) -> _Gradients:
-    """Correlations with the output gradient G: d_u = irfft(G conj(K)), d_kernel = irfft(batch sum of G conj(U))."""
-    size, dtype = _transform(u, kernel)
-    length = u.shape[-1]
+    """Correlations with the output gradient: spectra of d_u are G conj(K), of d_kernel the batch sum of G conj(U)."""
+    dtype, transform = _transform(u, kernel)
     d_u = torch.empty_like(u) if needed[0] else None
     d_kernel = torch.empty_like(kernel) if needed[1] else None
     d_skip = torch.empty_like(skip) if skip is not None and needed[2] else None
-    for part in _channel_chunks(u, size, dtype):
+
+    def correlate(part: slice) -> None:
         x, g = u[:, part].to(dtype), grad[:, part].to(dtype)
         if d_skip is not None:
             d_skip[part] = torch.linalg.vecdot(g, x).sum(0).to(d_skip.dtype)
-        spectrum = rfft(g, n=size)
+        spectrum = transform.spectrum(g)
         if d_kernel is not None:
-            product = rfft(x, n=size).conj_physical_().mul_(spectrum)
-            d_kernel[part] = irfft(product.sum(0), n=size)[..., :length].to(d_kernel.dtype)
+            product = transform.spectrum(x).conj_physical_().mul_(spectrum)
+            d_kernel[part] = transform.signal(product.sum(0)).to(d_kernel.dtype)
         if d_u is not None:
-            spectrum.mul_(rfft(kernel[part].to(dtype), n=size).conj_physical_())
-            piece = irfft(spectrum, n=size)[..., :length]
+            spectrum.mul_(transform.spectrum(kernel[part]).conj_physical_())
+            piece = transform.signal(spectrum)
             d_u[:, part] = piece if skip is None else piece.addcmul_(g, skip[part, None].to(dtype))
+
+    _for_channels(correlate, u, transform)
     return d_u, d_kernel, d_skip
 
 
@@ -107,14 +115,19 @@ def _differentiable_gradients(
     return d_u, d_kernel, d_skip
 
 
-def _transform(u: torch.Tensor, kernel: torch.Tensor) -> tuple[int, torch.dtype]:
+def _transform(u: torch.Tensor, kernel: torch.Tensor) -> tuple[torch.dtype, Transform]:
     dtype = torch.promote_types(torch.promote_types(u.dtype, kernel.dtype), torch.float32)
-    return fast_fft_size(2 * u.shape[-1] - 1), dtype
+    return dtype, choose_transform(u.shape[-1], dtype, u.device)
 
 
-def _channel_chunks(u: torch.Tensor, size: int, dtype: torch.dtype) -> Iterator[slice]:
+def _for_channels(function: Callable[[slice], None], u: torch.Tensor, transform: Transform) -> None:
     batch, channels, _ = u.shape
-    # With fewer transforms than threads, threads would idle.
-    least = torch.get_num_threads() if u.device.type == "cpu" else 1
-    count = max(least, rows_per_chunk(u.device, (batch + 1) * size * dtype.itemsize * _BUFFERS))
-    return (slice(start, min(start + count, channels)) for start in range(0, channels, count))
+    on_cpu = u.device.type == "cpu"
+    least = transform.least_rows // (batch + 1) if on_cpu else 1
+    count = max(rows_per_chunk(u.device, (batch + 1) * transform.row_bytes), least)
+    parts = [slice(start, min(start + count, channels)) for start in range(0, channels, count)]
+    if on_cpu:
+        run_pieces(function, parts)
+    else:
+        for part in parts:
+            function(part)

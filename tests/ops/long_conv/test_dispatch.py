@@ -39,3 +39,20 @@ def test_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None
     u, kernel, skip = inputs()
     with pytest.raises(ValueError, match=re.escape(message)):
         long_conv(**({"u": u, "kernel": kernel, "skip": skip} | change))
+
+
+@pytest.mark.parametrize("impl", ["fft", "reference"])
+def test_the_result_may_take_the_place_of_the_input(impl: Any) -> None:
+    u, kernel, skip = inputs()
+    exact = long_conv(u, kernel, skip, impl=impl)
+    with torch.no_grad():
+        assert long_conv(u, kernel, skip, impl=impl, out=u) is u
+    torch.testing.assert_close(u, exact, rtol=0, atol=0)
+
+
+def test_refuses_to_write_where_it_must_not() -> None:
+    u, kernel, skip = inputs()
+    with pytest.raises(ValueError, match="only without autograd"):
+        long_conv(u, kernel, skip, out=u)
+    with torch.no_grad(), pytest.raises(ValueError, match=re.escape("out is torch.float32")):
+        long_conv(u, kernel, skip, out=u.double())

@@ -7,9 +7,10 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from hyena_dna.ops import workspace
-from hyena_dna.ops.long_conv import fft
+from hyena_dna.ops.long_conv import transforms
 from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
+from hyena_dna.ops.long_conv.transforms import RightAngleTransform
 
 LENGTHS = [1, 2, 3, 63, 64, 65, 500, 1000, 1026]
 
@@ -26,7 +27,7 @@ def inputs(
 
 
 def relative_error(y: torch.Tensor, exact: torch.Tensor) -> float:
-    return float((y.double() - exact).norm() / exact.norm())
+    return float((y.detach().double() - exact.detach()).norm() / exact.detach().norm())
 
 
 @pytest.fixture
@@ -51,6 +52,22 @@ def test_float64_equals_the_definition(length: int) -> None:
     exact = reference_long_conv(u, kernel, skip)
     assert relative_error(fft_long_conv(u, kernel, skip), exact) < 1e-13
     assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_right_angle_transform_equals_the_definition(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "RIGHT_ANGLE_LENGTH", 1)
+    assert isinstance(transforms.choose_transform(length, torch.float64, torch.device("cpu")), RightAngleTransform)
+    arguments = inputs(length, grad=True)
+    y, exact = fft_long_conv(*arguments), reference_long_conv(*arguments)
+    assert relative_error(y, exact) < 1e-13
+    upstream = torch.randn(2, 3, length, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(result, arguments, upstream) for result in (y, exact))
+    for gradient, expected in zip(ours, theirs, strict=True):
+        assert relative_error(gradient, expected) < 1e-12
+    low = fft_long_conv(*(x.detach().float() for x in arguments))
+    assert relative_error(low, exact) < 2e-6
+    assert leak_by_perturbation(length + 1, torch.float64) < 1e-12
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -163,13 +180,13 @@ def test_the_future_has_no_gradient(length: int) -> None:
 
 def test_the_causality_tests_catch_a_transform_of_the_sequence_length(monkeypatch: pytest.MonkeyPatch) -> None:
     # The classical mistake: without zero padding the end wraps around to the beginning, and the loss looks excellent.
-    monkeypatch.setattr(fft, "fast_fft_size", lambda minimum: (minimum + 1) // 2)
+    monkeypatch.setattr(transforms, "fast_fft_size", lambda minimum, **_: (minimum + 1) // 2)
     assert leak_by_perturbation(64, torch.float64) > 1e-2
     assert leak_by_gradient(64) > 1e-2
 
 
 def test_one_point_less_than_needed_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fft, "fast_fft_size", lambda minimum: minimum - 1)
+    monkeypatch.setattr(transforms, "fast_fft_size", lambda minimum, **_: minimum - 1)
     assert leak_by_gradient(64) > 1e-4
 
 
