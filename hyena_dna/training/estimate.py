@@ -6,7 +6,9 @@ that of the update; a real step has `accumulate` passes. Memory: the highest tha
 reached in the probe, since more passes or steps need no more, or what fitting Markov models needs where that is higher.
 
 On a CPU, passes of more than 65,536 tokens are probed at that size, with shorter windows if one window is longer, and
-scaled: memory by tokens, time by tokens times the logarithm of the window.
+scaled: memory by tokens, time by tokens times the logarithm of the window. A pass of 4,096 tokens is timed first. Where
+it says that all of this takes more than half a minute, the update is taken as nothing beside a pass, which spares the
+step of two passes, fewer repeats are made, and at last passes are made smaller still.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ from hyena_dna.training.validation import validate
 __all__ = ["Estimate", "estimate"]
 
 _CPU_PROBE_TOKENS = 1 << 16
+_CPU_TRIAL_TOKENS = 1 << 12
+_CPU_SECONDS = 30.0
 _REPEATS = 3
+# A validation pass has no backward pass, which takes about twice as long as the forward one.
+_VALIDATION_SHARE = 1 / 3
 
 # Fitting Markov models: mostly tables of every order, whatever the genome (measured on one core, 1.8 and 86.5 Mb).
 _MARKOV_BYTES = 700_000_000
@@ -171,13 +177,8 @@ class _Probe:
         share = max(1, plan.shapes[-1].windows // world_size)
         self.passes = min(config.optim.accumulate, share)
         self.rows = math.ceil(share / self.passes)
+        self._real_rows, self._repeats, self._two_passes = self.rows, _REPEATS, self.passes > 1
         self.window = config.data.window
-        if device.type == "cpu":
-            self.window = min(self.window, _CPU_PROBE_TOKENS)
-            self.rows = max(1, min(self.rows, _CPU_PROBE_TOKENS // self.window))
-        real_tokens = math.ceil(share / self.passes) * config.data.window
-        self._memory_scale = real_tokens / (self.rows * self.window)
-        self._time_scale = self._memory_scale * math.log2(config.data.window) / math.log2(self.window)
         self._config, self._corpus, self._device = config, corpus, device
         self._baseline = peak_memory(device)
         torch.manual_seed(config.trainer.seed)
@@ -185,25 +186,54 @@ class _Probe:
         self.model.set_recompute(config.trainer.recompute)
         optimizer = build_optimizer(self.model, config.optim)
         self._engine = Engine(self.model, optimizer, config.optim, plan, precision=config.optim.precision, seed=0)
+        if device.type == "cpu":
+            self._shorten()
+        self._memory_scale = self._real_rows * config.data.window / (self.rows * self.window)
+        self._time_scale = self._memory_scale * math.log2(config.data.window) / math.log2(self.window)
+
+    def _shorten(self) -> None:
+        """Make the probe small and short enough for a CPU."""
+        self._resize(_CPU_TRIAL_TOKENS)
+        batch = self._batch()
+        self._seconds(lambda: self._engine.step(0, [batch]), 1)
+        token_seconds = self._seconds(lambda: self._engine.step(0, [batch]), 1) / (self.rows * self.window)
+        self._resize(_CPU_PROBE_TOKENS)
+        # Passes that are affordable; one of training and one of validation warm up.
+        affordable = _CPU_SECONDS / (token_seconds * self.rows * self.window)
+        pair = 1 + _VALIDATION_SHARE
+        if affordable >= pair * (1 + _REPEATS) + 2 * _REPEATS * self._two_passes:
+            return
+        self._two_passes = False
+        self._repeats = max(1, min(_REPEATS, int(affordable / pair) - 1))
+        if affordable < 2 * pair:
+            self._resize(max(_CPU_TRIAL_TOKENS, int(_CPU_SECONDS / (2 * pair * token_seconds))))
+
+    def _resize(self, tokens: int) -> None:
+        """Windows of the probe that have `tokens` at most, no more and no longer than the real ones."""
+        self.window = min(self._config.data.window, tokens)
+        self.rows = max(1, min(self._real_rows, tokens // self.window))
+
+    def _batch(self) -> TokenBatch:
+        cutter = HostCutter(self._corpus.stores, LossWeights(), self._device)
+        sampler = self._corpus.sampler(self.window, self._config.trainer.seed)
+        return cutter.load(cutter.prepare(sampler.sample(0, self.rows), self.window), self.window)
 
     def step_seconds(self) -> float:
         """Time of one real step."""
-        cutter = HostCutter(self._corpus.stores, LossWeights(), self._device)
-        sampler = self._corpus.sampler(self.window, self._config.trainer.seed)
-        batch = cutter.load(cutter.prepare(sampler.sample(0, self.rows), self.window), self.window)
+        batch = self._batch()
         self._seconds(lambda: self._engine.step(0, [batch]), 1)
-        one = self._seconds(lambda: self._engine.step(0, [batch]), _REPEATS)
-        if self.passes == 1:
-            return one * self._time_scale
-        two = self._seconds(lambda: self._engine.step(0, [batch, TokenBatch(*batch)]), _REPEATS)
+        one = self._seconds(lambda: self._engine.step(0, [batch]), self._repeats)
+        if not self._two_passes:
+            return one * self.passes * self._time_scale
+        two = self._seconds(lambda: self._engine.step(0, [batch, TokenBatch(*batch)]), self._repeats)
         per_pass = max(two - one, 0.0)
         return max(one - per_pass, 0.0) + per_pass * self.passes * self._time_scale
 
     def validation_seconds(self, windows: NDArray[np.uint8]) -> float:
         """Time of one real validation window."""
-        part = np.ascontiguousarray(windows[: max(1, _CPU_PROBE_TOKENS // self.window), : self.window + 1])
+        part = np.ascontiguousarray(windows[: self.rows, : self.window + 1])
         self._seconds(lambda: validate(self.model, part), 1)
-        seconds = self._seconds(lambda: validate(self.model, part), _REPEATS)
+        seconds = self._seconds(lambda: validate(self.model, part), self._repeats)
         full, short = self._config.data.window, self.window
         return seconds / len(part) * (full / short) * (math.log2(full) / math.log2(short))
 

@@ -6,10 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hyena_dna.config import find_config, load_yaml
+from hyena_dna.training import estimate
+from hyena_dna.training.config import PretrainConfig
+from hyena_dna.training.engine import Engine, TokenBatch
 
 from .conftest import write_genome
 
@@ -70,3 +76,36 @@ def test_markov_models_are_part_of_the_prediction(tmp_path: Path) -> None:
     _run(genome, tmp_path / "run", "example", *settings)
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert predicted["peak_memory_bytes"] == pytest.approx(record["peak_memory_bytes"]["process"], rel=0.25)
+
+
+@pytest.mark.parametrize(("seconds", "tokens", "steps"), [(0.0, 4096, 4), (1e6, 8192, 9)])
+def test_a_probe_on_a_cpu_is_as_short_as_it_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, tokens: int, steps: int
+) -> None:
+    genome = write_genome(tmp_path / "genome.fa", contigs={"chr1": 60_000, "chr2": 20_000, "chr3": 20_000})
+    settings = [
+        f"data.genomes=[{genome}]",
+        "data.window=16384",
+        "model={d_model: 8, n_layer: 1, max_length: 16386, filter_order: 8}",
+        "optim.batch_tokens=65536",
+        "optim.accumulate=2",
+        "optim.duration=10 steps",
+        "trainer.val_windows=2",
+    ]
+    config = load_yaml(find_config("example", "pretrain"), PretrainConfig, settings)
+    monkeypatch.setattr(estimate, "_CPU_SECONDS", seconds)
+    monkeypatch.setattr(estimate, "_CPU_PROBE_TOKENS", 8192)
+    seen: list[list[int]] = []
+    step = estimate.Engine.step
+
+    def watch(engine: Engine, number: int, batches: Sequence[TokenBatch]) -> Any:
+        seen.append([batch.input_ids.numel() for batch in batches])
+        return step(engine, number, batches)
+
+    monkeypatch.setattr(estimate.Engine, "step", watch)
+    found = estimate.estimate(config, "cpu", 1)
+    assert max(max(batches) for batches in seen) == tokens
+    assert len(seen) == steps
+    assert max(len(batches) for batches in seen) == (2 if seconds else 1)
+    assert found.training_seconds > 0
+    assert found.validation_seconds > 0
