@@ -96,13 +96,13 @@ def test_a_probe_on_a_cpu_is_as_short_as_it_must_be(
     monkeypatch.setattr(estimate, "_CPU_SECONDS", seconds)
     monkeypatch.setattr(estimate, "_CPU_PROBE_TOKENS", 8192)
     seen: list[list[int]] = []
-    step = estimate.Engine.step
+    step = Engine.step
 
     def watch(engine: Engine, number: int, batches: Sequence[TokenBatch]) -> Any:
         seen.append([batch.input_ids.numel() for batch in batches])
         return step(engine, number, batches)
 
-    monkeypatch.setattr(estimate.Engine, "step", watch)
+    monkeypatch.setattr(Engine, "step", watch)
     found = estimate.estimate(config, "cpu", 1)
     assert max(max(batches) for batches in seen) == tokens
     assert len(seen) == steps
