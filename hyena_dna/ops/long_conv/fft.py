@@ -38,8 +38,8 @@ def fft_long_conv(
     Returns:
         (batch, channels, length), in the dtype of `u`; `out` where it is given.
     """
-    if out is not None:
-        return _convolve(u, kernel, skip, out)
+    if out is not None or not torch.is_grad_enabled():
+        return _convolve(u, kernel, skip, torch.empty_like(u) if out is None else out)
     y: torch.Tensor = _LongConv.apply(u, kernel, skip)  # type: ignore[no-untyped-call]
     return y
 
@@ -50,7 +50,12 @@ def _convolve(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, 
     def convolve(part: slice) -> None:
         x = u[:, part].to(dtype)
         piece = transform.signal(transform.spectrum(x).mul_(transform.spectrum(kernel[part])))
-        out[:, part] = piece if skip is None else piece.addcmul_(x, skip[part, None].to(dtype))
+        if skip is None:
+            out[:, part] = piece
+        elif out.dtype == dtype:
+            torch.addcmul(piece, x, skip[part, None].to(dtype), out=out[:, part])
+        else:
+            out[:, part] = piece.addcmul_(x, skip[part, None].to(dtype))
 
     _for_channels(convolve, u, transform)
     return out
@@ -125,6 +130,11 @@ def _for_channels(function: Callable[[slice], None], u: torch.Tensor, transform:
     on_cpu = u.device.type == "cpu"
     least = transform.least_rows // (batch + 1) if on_cpu else 1
     count = max(rows_per_chunk(u.device, (batch + 1) * transform.row_bytes), least)
+    calls = -(-channels // count)
+    if on_cpu and calls > 1:
+        # Shares of equal size for all threads.
+        threads = torch.get_num_threads()
+        count = -(-channels // (threads * -(-calls // threads)))
     parts = [slice(start, min(start + count, channels)) for start in range(0, channels, count)]
     if on_cpu:
         run_pieces(function, parts)
