@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,9 +13,13 @@ from torch.nn import functional as F
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops.workspace import rows_per_chunk
 
+if TYPE_CHECKING:
+    from hyena_dna.ops.long_conv.monarch import Spectrum
+
 __all__ = ["ImplicitFilter", "Sine", "decay_rates", "positional_features"]
 
-_KNOWN_BYTES = 32 << 20
+# Filters that evaluation keeps, of one mixer. CUDA: enough for the spectra of 256 channels at 2^20 positions.
+_KNOWN_BYTES = {"cpu": 32 << 20, "cuda": 5 << 28}
 
 
 def positional_features(positions: torch.Tensor, max_length: int, emb_dim: int) -> torch.Tensor:
@@ -31,10 +37,13 @@ def positional_features(positions: torch.Tensor, max_length: int, emb_dim: int) 
     Returns:
         (length, emb_dim), in the dtype of `positions`.
     """
-    bands = (emb_dim - 1) // 2
-    frequencies = torch.linspace(1e-4, bands - 1, bands, dtype=positions.dtype, device=positions.device)
-    phase = frequencies * (2 * math.pi * positions[:, None] / max_length)
+    phase = _bands(emb_dim, positions.dtype, positions.device) * (2 * math.pi * positions[:, None] / max_length)
     return torch.cat([_time(positions, max_length)[:, None], phase.cos(), -phase.sin()], dim=1)
+
+
+def _bands(emb_dim: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    bands = (emb_dim - 1) // 2
+    return torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
 
 
 def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -49,6 +58,15 @@ def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device
     depth = -math.log(config.modulation_target)
     slowest, fastest = depth / config.modulation_slow_decay, depth / config.modulation_fast_decay
     return torch.linspace(slowest, fastest, config.n_filters * config.d_model, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=16)
+def _tables(config: HyenaConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frequencies of the features, and decay rates, float32; they depend on no parameter."""
+    with torch.inference_mode(False):
+        return _bands(config.filter_emb_dim, torch.float32, device), decay_rates(
+            config, dtype=torch.float32, device=device
+        )
 
 
 def _time(positions: torch.Tensor, max_length: int) -> torch.Tensor:
@@ -68,19 +86,19 @@ class Sine(nn.Module):
 
 
 class _KnownFilters:
-    """Filters by length, of one state of the parameters that they were made from."""
+    """Filters or their spectra by length, of one state of the parameters that they were made from."""
 
     def __init__(self) -> None:
         self._state: list[tuple[torch.Tensor, int, int]] = []
         self._inference = False
-        self._kernels: dict[int, torch.Tensor] = {}
+        self._kept: dict[object, tuple[torch.Tensor, ...]] = {}
 
     def __getstate__(self) -> dict[str, object]:
         # A copy has parameters of its own, and a file has no use for what can be computed.
         return _KnownFilters().__dict__
 
-    def find(self, module: nn.Module, length: int) -> torch.Tensor | None:
-        """The filters of a length, if they were kept and no parameter was replaced, moved or written to since."""
+    def find(self, module: nn.Module, key: object) -> tuple[torch.Tensor, ...] | None:
+        """What was kept under a key, if no parameter was replaced, moved or written to since."""
         # The alias keeps the memory from being given to another tensor, and shares the count of writes.
         state = [(value.detach(), value.data_ptr(), value._version) for value in module.parameters()]
         same = len(state) == len(self._state) and all(
@@ -90,16 +108,22 @@ class _KnownFilters:
         # Tensors made in inference mode cannot be used everywhere outside it.
         inference = torch.is_inference_mode_enabled()
         if not same or inference != self._inference:
-            self._state, self._inference, self._kernels = state, inference, {}
-        return self._kernels.get(length)
+            self._state, self._inference, self._kept = state, inference, {}
+        return self._kept.get(key)
 
-    def keep(self, length: int, kernel: torch.Tensor) -> torch.Tensor:
-        """Keep the filters of a length, where there is room."""
-        if kernel.nbytes <= _KNOWN_BYTES:
-            while sum(known.nbytes for known in self._kernels.values()) + kernel.nbytes > _KNOWN_BYTES:
-                del self._kernels[next(iter(self._kernels))]
-            self._kernels[length] = kernel
-        return kernel
+    def keep(self, key: object, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Keep tensors under a key, where there is room."""
+        limit = _KNOWN_BYTES.get(tensors[0].device.type, _KNOWN_BYTES["cuda"])
+        size = _bytes(tensors)
+        if size <= limit:
+            while sum(map(_bytes, self._kept.values())) + size > limit:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = tensors
+        return tensors
+
+
+def _bytes(tensors: tuple[torch.Tensor, ...]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 class ImplicitFilter(nn.Module):
@@ -122,14 +146,15 @@ class ImplicitFilter(nn.Module):
         self.implicit_filter[str(2 * config.filter_num_inner_mlps + 2)] = nn.Linear(width, channels, bias=False)
         self._known = _KnownFilters()
 
-    def forward(self, length: int) -> torch.Tensor:
+    def forward(self, length: int, *, fast: bool = False) -> torch.Tensor:
         """Evaluate the filters at positions 0 to length - 1.
 
-        In evaluation mode and without autograd, filters of up to 32 MiB are kept until a parameter changes, so that
-        batches of one length share them.
+        In evaluation mode and without autograd, filters are kept until a parameter changes (of every mixer up to 32 MiB
+        on a CPU, 1 GiB on a GPU), so that batches of one length share them.
 
         Args:
             length: number of positions, at most `max_length`.
+            fast: through the fused kernels, for the `fast` long convolution; such filters are not kept.
 
         Returns:
             (n_filters, d_model, length), not to be written to.
@@ -137,17 +162,42 @@ class ImplicitFilter(nn.Module):
         if self.training or torch.is_grad_enabled():
             # Fused optimisers write to parameters without counting it, so what was kept may be of an earlier step.
             self._known = _KnownFilters()
-            return self._all(length)
+            return self._all(length, fast=fast)
         # Parameters made in inference mode do not count what is written to them.
-        if self.bias.is_inference():
-            return self._all(length)
-        kernel = self._known.find(self, length)
-        return self._known.keep(length, self._all(length)) if kernel is None else kernel
+        if fast or self.bias.is_inference():
+            return self._all(length, fast=fast)
+        (kernel,) = self._known.find(self, length) or self._known.keep(length, (self._all(length),))
+        return kernel
 
-    def _all(self, length: int) -> torch.Tensor:
+    def spectra(self, length: int) -> tuple[Spectrum, ...]:
+        """Filters as the fused long convolution takes them, kept as `forward` keeps its own. Not differentiable.
+
+        Args:
+            length: number of positions.
+
+        Returns:
+            One spectrum of (d_model, length) kernels for each of n_filters.
+        """
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.long_conv.monarch import Spectrum, monarch_spectrum
+
+        def make() -> tuple[torch.Tensor, ...]:
+            made = [monarch_spectrum(kernel) for kernel in self._all(length, fast=True)]
+            return tuple(part for spectrum in made for part in (spectrum.values, spectrum.bound))
+
+        if self.training or self.bias.is_inference():
+            parts = make()
+        else:
+            key = ("spectra", length)
+            parts = self._known.find(self, key) or self._known.keep(key, make())
+        return tuple(Spectrum(*pair) for pair in zip(parts[::2], parts[1::2], strict=True))
+
+    def _all(self, length: int, *, fast: bool = False) -> torch.Tensor:
         device = self.bias.device
         with torch.autocast(device.type, enabled=False):
-            if torch.is_grad_enabled():
+            if fast and self._is_supported:
+                kernel = self._fused(length)
+            elif torch.is_grad_enabled():
                 kernel = self._evaluate(0, length)
             else:
                 kernel = torch.empty(len(self.bias), length, dtype=self._dtype, device=device)
@@ -157,6 +207,27 @@ class ImplicitFilter(nn.Module):
                     stop = min(start + count, length)
                     kernel[:, start:stop] = self._evaluate(start, stop)
         return kernel.view(self.config.n_filters, self.config.d_model, length)
+
+    @property
+    def _is_supported(self) -> bool:
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_filter import is_supported
+
+        return is_supported(self.config.filter_order, self.config.filter_emb_dim)
+
+    def _fused(self, length: int) -> torch.Tensor:
+        """(n_filters * d_model, length)."""
+        from hyena_dna.ops.fused_filter import FilterShape, fused_filter
+
+        config = self.config
+        first, *inner, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
+        sine = self.implicit_filter["1"]
+        assert isinstance(sine, Sine)
+        weights = [first.weight, first.bias, sine.freq]
+        weights += [value for layer in inner for value in (layer.weight, layer.bias)]
+        tables = _tables(config, self.bias.device)
+        shape = FilterShape(length, config.max_length, config.modulation_shift)
+        return fused_filter(shape, *tables, [*weights, last.weight])
 
     @property
     def _dtype(self) -> torch.dtype:

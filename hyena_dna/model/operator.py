@@ -12,7 +12,7 @@ from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
-from hyena_dna.ops.short_conv import short_conv
+from hyena_dna.ops.short_conv import MOST_FUSED_TAPS, short_conv
 from hyena_dna.ops.threads import run_pieces
 from hyena_dna.ops.workspace import Tile, cut_tiles, rows_per_chunk
 
@@ -68,11 +68,13 @@ class HyenaOperator(nn.Module):
         config = self.config
         device = u.device.type
         lower = device == "cuda" and torch.is_autocast_enabled(device)
+        fits = config.short_filter_length <= MOST_FUSED_TAPS
         precision = ("fast" if lower else "high") if self.precision is None else self.precision
-        kernels = self.filter_fn(u.shape[1])
         skips = self.filter_fn.bias.view(config.n_filters, config.d_model)
-        if lower and choose(u.transpose(1, 2), kernels[0], impl=self.impl, precision=precision) == "monarch":
-            return self._fused(u.to(torch.get_autocast_dtype(device)), kernels, skips, padding)
+        # The bias has the dtype that filters are made of.
+        if lower and fits and choose(u.transpose(1, 2), skips, impl=self.impl, precision=precision) == "monarch":
+            return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding)
+        kernels = self.filter_fn(u.shape[1])
         z = self.project(u, config.order)
         for n in range(config.order):
             convolution = n if config.leading_conv else n - 1
@@ -85,9 +87,7 @@ class HyenaOperator(nn.Module):
             z = z * self.project(u, config.order - 1 - n)
         return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
-    def _fused(
-        self, u: torch.Tensor, kernels: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _fused(self, u: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 
@@ -97,6 +97,8 @@ class HyenaOperator(nn.Module):
             linear_weight(self.in_proj), self.in_proj.bias, short.weight, short.bias,
             linear_weight(self.out_proj), self.out_proj.bias,
         )  # fmt: skip
+        length = u.shape[1]
+        kernels = self.filter_fn(length, fast=True) if torch.is_grad_enabled() else self.filter_fn.spectra(length)
         return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
 
     def project(self, u: torch.Tensor, group: int, count: int = 1) -> torch.Tensor:

@@ -7,17 +7,21 @@ are made again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 import triton
 
+from hyena_dna.ops.fused_rows import column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
 from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum
 
 __all__ = ["MixerWeights", "fused_mixer"]
 
 _BLOCK = 1024
+# Length from which on a product of its own keeps a GPU busy for every sequence.
+_OWN_PRODUCT = 16_384
 
 
 class MixerWeights(NamedTuple):
@@ -30,7 +34,7 @@ class MixerWeights(NamedTuple):
     """(G * d_model,)"""
 
     short_weight: torch.Tensor
-    """(G * d_model, 1, taps)"""
+    """(G * d_model, 1, taps), at most `hyena_dna.ops.short_conv.MOST_FUSED_TAPS` taps"""
 
     short_bias: torch.Tensor
     """(G * d_model,)"""
@@ -45,7 +49,7 @@ class MixerWeights(NamedTuple):
 def fused_mixer(
     u: torch.Tensor,
     weights: MixerWeights,
-    kernels: torch.Tensor,
+    kernels: torch.Tensor | Sequence[Spectrum],
     skips: torch.Tensor,
     *,
     leading_conv: bool,
@@ -59,7 +63,7 @@ def fused_mixer(
     Args:
         u: (batch, length, d_model), bfloat16 or float16 (float32 works too).
         weights: the parameters, any floating dtype.
-        kernels: (filters, d_model, length), float32.
+        kernels: (filters, d_model, length), float32; or their spectra, to which no gradient flows.
         skips: (filters, d_model).
         leading_conv: whether the recurrence starts with a convolution (the Hyena paper's form).
         padding: (batch, length), true where a row has ended, or None.
@@ -67,7 +71,8 @@ def fused_mixer(
     Returns:
         (batch, length, d_model), in the dtype of `u`.
     """
-    y: torch.Tensor = _FusedMixer.apply(u, *weights, kernels, skips, leading_conv, padding)  # type: ignore[no-untyped-call]
+    values, spectra = (kernels, None) if isinstance(kernels, torch.Tensor) else (None, tuple(kernels))
+    y: torch.Tensor = _FusedMixer.apply(u, *weights, values, skips, spectra, leading_conv, padding)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -91,7 +96,7 @@ class _Groups:
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
-        block = min(_BLOCK, triton.next_power_of_2(length))
+        block = min(_BLOCK, max(16, triton.next_power_of_2(length)))
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
             a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
             TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
@@ -105,7 +110,7 @@ class _Groups:
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
-        block = min(_BLOCK, triton.next_power_of_2(length))
+        block = min(_BLOCK, max(16, triton.next_power_of_2(length)))
         blocks = triton.cdiv(length, block)
         partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 2), dtype=torch.float32)
         d_a = sums.projected[:, group * channels : (group + 1) * channels]
@@ -149,8 +154,9 @@ class _Sums:
 class _FusedMixer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, (kernels, skips, leading_conv, padding) = MixerWeights(*rest[:6]), rest[6:]
-        spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
+        weights, (kernels, skips, spectra, leading_conv, padding) = MixerWeights(*rest[:6]), rest[6:]
+        if kernels is not None:
+            spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
         batch, _, width = u.shape
         dtype = u.dtype
         projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
@@ -164,7 +170,7 @@ class _FusedMixer(torch.autograd.Function):
             z = groups.gate(_gate(groups, index, leading_conv), convolved[-1])
         ctx.save_for_backward(u, *weights, skips, projected, padding, *convolved, *_flat(spectra))
         ctx.leading_conv = leading_conv
-        ctx.kernel_dtype = kernels.dtype
+        ctx.kernel_dtype = None if kernels is None else kernels.dtype
         return _project_out(z, weights)
 
     @staticmethod
@@ -205,11 +211,17 @@ class _FusedMixer(torch.autograd.Function):
             sums.taps[:, None],
             sums.bias,
             d_out_weight,
-            grad.sum((0, 1), dtype=torch.float32),
+            column_sums(grad),
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
         d_skips_typed = torch.stack([value for value in d_skips if value is not None]).to(skips.dtype)
-        return d_u, *typed, torch.stack(d_kernels).to(ctx.kernel_dtype), d_skips_typed, None, None
+        d_filters = None if ctx.kernel_dtype is None else _stack(d_kernels).to(ctx.kernel_dtype)
+        return d_u, *typed, d_filters, d_skips_typed, None, None, None
+
+
+def _stack(values: list[torch.Tensor]) -> torch.Tensor:
+    # One filter of a million positions is not copied.
+    return values[0][None] if len(values) == 1 else torch.stack(values)
 
 
 def _start(groups: _Groups, leading_conv: bool) -> torch.Tensor:
@@ -224,10 +236,14 @@ def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
 
 def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
     weight, bias = weights.out_weight.to(z.dtype).t(), weights.out_bias.to(z.dtype)
-    if len(z) == 1:
-        # One sequence is one matrix, whose product adds a bias for nothing.
-        return torch.addmm(bias, z[0].t(), weight)[None]
-    return torch.bmm(z.transpose(1, 2), weight.expand(len(z), -1, -1)).add_(bias)
+    batch, channels, length = z.shape
+    if length < _OWN_PRODUCT and batch > 1:
+        return torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1)).add_(bias)
+    # The product of one sequence's matrix adds a bias for nothing, that of a batch of them does not.
+    y = z.new_empty((batch, length, channels))
+    for sequence, out in zip(z, y, strict=True):
+        torch.addmm(bias, sequence.t(), weight, out=out)
+    return y
 
 
 def _flat(spectra: tuple[Spectrum, ...]) -> list[torch.Tensor]:

@@ -13,11 +13,12 @@ import triton
 
 from hyena_dna.ops import row_kernels as kernels
 
-__all__ = ["fused_add_norm", "fused_head_loss", "fused_mlp"]
+__all__ = ["column_sums", "fused_add_norm", "fused_head_loss", "fused_mlp"]
 
 _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads.
 _PROGRAMS = 4224
+_SUM_PROGRAMS = 528
 _MLP_ROWS = 131_072
 _HEAD_ROWS = 64
 _Gradients = tuple[torch.Tensor | None, ...]
@@ -48,12 +49,23 @@ def fused_add_norm(
     return result
 
 
-def _tiles(width: int, rows: int) -> tuple[int, int, int, int]:
-    """Padded width, rows per block, blocks per program, programs."""
+def column_sums(x: torch.Tensor) -> torch.Tensor:
+    """Sums over all dimensions but the last, float32: gradients of biases. Not differentiable. Deterministic."""
+    x = x.contiguous()
+    width = x.shape[-1]
+    rows = x.numel() // width
+    padded, per_block, per_program, programs = _tiles(width, rows, _SUM_PROGRAMS)
+    partial = x.new_empty((programs, width), dtype=torch.float32)
+    kernels.column_sums[(programs,)](x, partial, rows, width, per_program, ROWS=per_block, WIDTH=padded)
+    return partial.sum(0)
+
+
+def _tiles(width: int, rows: int, most: int, elements: int = _ELEMENTS) -> tuple[int, int, int, int]:
+    """Padded width, rows per block, blocks per program, programs, of which there are `most` at most."""
     padded = triton.next_power_of_2(width)
-    per_block = max(1, _ELEMENTS // padded)
+    per_block = max(1, elements // padded)
     blocks = triton.cdiv(rows, per_block)
-    per_program = triton.cdiv(blocks, _PROGRAMS)
+    per_program = triton.cdiv(blocks, most)
     return padded, per_block, per_program, triton.cdiv(blocks, per_program)
 
 
@@ -74,7 +86,7 @@ class _AddNorm(torch.autograd.Function):
         stream = torch.empty_like(branch, dtype=torch.float32)
         normed = torch.empty_like(branch, dtype=dtype)
         mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=branch.device)
-        padded, per_block, _, _ = _tiles(width, rows)
+        padded, per_block, _, _ = _tiles(width, rows, _PROGRAMS)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
             branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
             HAS_RESIDUAL=residual is not None, ROWS=per_block, WIDTH=padded,
@@ -90,14 +102,15 @@ class _AddNorm(torch.autograd.Function):
         stream, mean, rstd, weight = ctx.saved_tensors
         width = stream.shape[-1]
         rows = stream.numel() // width
-        padded, per_block, per_program, programs = _tiles(width, rows)
+        # Half the elements on twice the warps leave registers for twice as many, which wait for memory in turn.
+        padded, per_block, per_program, programs = _tiles(width, rows, _PROGRAMS, _ELEMENTS // 2)
         d_branch = torch.empty_like(stream, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(stream) if ctx.has_residual else None
         partial = stream.new_empty((programs, 2, width))
         kernels.add_norm_backward[(programs,)](
             d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), stream, mean, rstd, weight,
             d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
-            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_stages=1,
+            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_warps=8, num_stages=1,
         )  # fmt: skip
         d_weight, d_bias = partial.sum(0)
         return d_branch, d_residual, d_weight, d_bias, None, None
@@ -157,7 +170,7 @@ class _Mlp(torch.autograd.Function):
             sums[0] += d_inner.t() @ rows
             sums[1] += partial.sum(0)
             sums[2] += g.t() @ inner
-            sums[3] += g.sum(0, dtype=torch.float32)
+        sums[3] = column_sums(grad)
         return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True))
 
 

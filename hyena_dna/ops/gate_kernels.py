@@ -1,7 +1,8 @@
 """Triton kernels of the short convolution with its gate: projections are read once, gated products written once.
 
-A program works on a block of positions of one channel. Gradients need the projections a few positions to both sides of
-the block; those loads meet the cache. Sums over positions are written per program, and added by the caller in one
+A program works on a block of positions of one channel, four neighbours a lane: positions come and go in aligned groups
+of four, and what a few taps reach to both sides lies in the groups before and after. Loads of shifted positions, which
+no alignment would help, never happen. Sums over positions are written per program, and added by the caller in one
 order. The bias of the linear projection is added here, which spares the projection a pass over its output.
 """
 
@@ -14,19 +15,54 @@ __all__ = ["gate_backward", "gate_forward"]
 
 
 @triton.jit
+def _four(p, t, length):
+    """Values at positions t to t + 3, zero outside the sequence, as four tensors; t a multiple of four."""
+    at = t[:, None] + tl.arange(0, 4)[None, :]
+    x = tl.load(p + at, mask=(at >= 0) & (at < length), other=0.0).to(tl.float32)
+    even, odd = tl.split(tl.reshape(x, (x.shape[0], 2, 2)))
+    x0, x2 = tl.split(even)
+    x1, x3 = tl.split(odd)
+    return x0, x1, x2, x3
+
+
+@triton.jit
+def _store_four(p, t, length, x0, x1, x2, x3):
+    at = t[:, None] + tl.arange(0, 4)[None, :]
+    x = tl.reshape(tl.join(tl.join(x0, x2), tl.join(x1, x3)), (t.shape[0], 4))
+    tl.store(p + at, x.to(p.dtype.element_ty), mask=at < length)
+
+
+@triton.jit
 def _projected(p, bias, t, length):
-    """Projections with their bias at positions t of one channel, zero outside the sequence."""
-    inside = (t >= 0) & (t < length)
-    return tl.where(inside, tl.load(p + t, mask=inside, other=0.0).to(tl.float32) + bias, 0.0)
+    """Projections with their bias at t to t + 3."""
+    x = _four(p, t, length)
+    # No bias outside the sequence: the convolution is padded with zeros.
+    b0 = tl.where((t >= 0) & (t < length), bias, 0.0)
+    b1 = tl.where((t >= 0) & (t + 1 < length), bias, 0.0)
+    b2 = tl.where((t >= 0) & (t + 2 < length), bias, 0.0)
+    b3 = tl.where((t >= 0) & (t + 3 < length), bias, 0.0)
+    return x[0] + b0, x[1] + b1, x[2] + b2, x[3] + b3
+
+
+@triton.jit
+def _tap(around, weight, s: tl.constexpr, TAPS: tl.constexpr):
+    """The convolution without its bias at t + s, from projections at t - 4, t - 3, ..."""
+    y = around[s + 4] * tl.load(weight + TAPS - 1).to(tl.float32)
+    for j in tl.static_range(1, TAPS):
+        y += around[s + 4 - j] * tl.load(weight + TAPS - 1 - j).to(tl.float32)
+    return y
 
 
 @triton.jit
 def _short(p, in_bias, weight, bias, t, length, TAPS: tl.constexpr):
-    """The short convolution at positions t of one channel."""
-    y = tl.zeros_like(t).to(tl.float32) + bias
-    for j in tl.static_range(TAPS):
-        y += _projected(p, in_bias, t - j, length) * tl.load(weight + TAPS - 1 - j).to(tl.float32)
-    return y
+    """The short convolution at t to t + 3."""
+    around = _projected(p, in_bias, t - 4, length) + _projected(p, in_bias, t, length)
+    return (
+        _tap(around, weight, 0, TAPS) + bias,
+        _tap(around, weight, 1, TAPS) + bias,
+        _tap(around, weight, 2, TAPS) + bias,
+        _tap(around, weight, 3, TAPS) + bias,
+    )
 
 
 @triton.jit
@@ -39,41 +75,68 @@ def gate_forward(
     row = tl.program_id(0) // blocks
     c = (row % channels).to(tl.int64)
     batch = (row // channels).to(tl.int64)
-    t = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    t = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK // 4) * 4
     a_row = a + batch * a_batch + c * a_channel
     b_row = b + batch * b_batch + c * b_channel
-    in_bias = tl.load(in_a + c).to(tl.float32)
-    value = _short(a_row, in_bias, weight_a + c * TAPS, tl.load(bias_a + c).to(tl.float32), t, length, TAPS)
-    if B_IS == "projection":
-        in_bias = tl.load(in_b + c).to(tl.float32)
-        value *= _short(b_row, in_bias, weight_b + c * TAPS, tl.load(bias_b + c).to(tl.float32), t, length, TAPS)
-    if B_IS == "values":
-        value *= tl.load(b_row + t, mask=t < length, other=0.0).to(tl.float32)
-    tl.store(y + row.to(tl.int64) * length + t, value.to(y.dtype.element_ty), mask=t < length)
+    out = y + row.to(tl.int64) * length
+    in_bias, bias = tl.load(in_a + c).to(tl.float32), tl.load(bias_a + c).to(tl.float32)
+    x = _short(a_row, in_bias, weight_a + c * TAPS, bias, t, length, TAPS)
+    if B_IS == "none":
+        _store_four(out, t, length, x[0], x[1], x[2], x[3])
+    else:
+        if B_IS == "projection":
+            in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
+            other = _short(b_row, in_bias, weight_b + c * TAPS, bias, t, length, TAPS)
+        else:
+            other = _four(b_row, t, length)
+        _store_four(out, t, length, x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
 
 
 @triton.jit
-def _d_short(
-    a, b, grad, in_a, in_b, weight_a, weight_b, bias_b, d_a, partial, t, length,
-    TAPS: tl.constexpr, B_IS: tl.constexpr,
-):  # fmt: skip
-    """Gradients of short(a) times its partner, of one channel: of a at positions t, of taps and of both biases."""
-    d_value = tl.zeros_like(t).to(tl.float32)
+def _d_projected(d, weight, s: tl.constexpr, TAPS: tl.constexpr):
+    """Gradient of the projection at t + s, from those of the convolution at t, t + 1, ..."""
+    y = d[s] * tl.load(weight + TAPS - 1).to(tl.float32)
+    for j in tl.static_range(1, TAPS):
+        y += d[s + j] * tl.load(weight + TAPS - 1 - j).to(tl.float32)
+    return y
+
+
+@triton.jit
+def _store_gradients(d, around, weight, d_a, partial, t, length, TAPS: tl.constexpr):
+    """Of one group: of the projection at t to t + 3, of taps and of both biases, from `d` of the convolution."""
+    x0, x1 = _d_projected(d, weight, 0, TAPS), _d_projected(d, weight, 1, TAPS)
+    x2, x3 = _d_projected(d, weight, 2, TAPS), _d_projected(d, weight, 3, TAPS)
+    _store_four(d_a, t, length, x0, x1, x2, x3)
     for j in tl.static_range(TAPS):
-        at = t + j
-        d_short = tl.load(grad + at, mask=at < length, other=0.0).to(tl.float32)
-        if B_IS == "projection":
-            d_short *= _short(b, in_b, weight_b, bias_b, at, length, TAPS)
-        if B_IS == "values":
-            d_short *= tl.load(b + at, mask=at < length, other=0.0).to(tl.float32)
-        d_value += d_short * tl.load(weight_a + TAPS - 1 - j).to(tl.float32)
-        if j == 0:
-            for tap in tl.static_range(TAPS):
-                d_tap = tl.sum(d_short * _projected(a, in_a, t - tap, length), axis=0)
-                tl.store(partial + TAPS - 1 - tap, d_tap)
-            tl.store(partial + TAPS, tl.sum(d_short, axis=0))
-    tl.store(partial + TAPS + 1, tl.sum(tl.where(t < length, d_value, 0.0), axis=0))
-    tl.store(d_a + t, d_value.to(d_a.dtype.element_ty), mask=t < length)
+        d_tap = d[0] * around[4 - j] + d[1] * around[5 - j] + d[2] * around[6 - j] + d[3] * around[7 - j]
+        tl.store(partial + TAPS - 1 - j, tl.sum(d_tap, axis=0))
+    tl.store(partial + TAPS, tl.sum(d[0] + d[1] + d[2] + d[3], axis=0))
+    inside = tl.where(t < length, x0, 0.0) + tl.where(t + 1 < length, x1, 0.0)
+    inside += tl.where(t + 2 < length, x2, 0.0) + tl.where(t + 3 < length, x3, 0.0)
+    tl.store(partial + TAPS + 1, tl.sum(inside, axis=0))
+
+
+@triton.jit
+def _eight(around, weight, bias, TAPS: tl.constexpr):
+    """The short convolution at t to t + 7, from projections at t - 4 to t + 7."""
+    return (
+        _tap(around, weight, 0, TAPS) + bias,
+        _tap(around, weight, 1, TAPS) + bias,
+        _tap(around, weight, 2, TAPS) + bias,
+        _tap(around, weight, 3, TAPS) + bias,
+        _tap(around, weight, 4, TAPS) + bias,
+        _tap(around, weight, 5, TAPS) + bias,
+        _tap(around, weight, 6, TAPS) + bias,
+        _tap(around, weight, 7, TAPS) + bias,
+    )
+
+
+@triton.jit
+def _times_eight(a, b):
+    return (
+        a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3],
+        a[4] * b[4], a[5] * b[5], a[6] * b[6], a[7] * b[7],
+    )  # fmt: skip
 
 
 @triton.jit
@@ -88,25 +151,33 @@ def gate_backward(
     block = tl.program_id(0) % blocks
     c = (row % channels).to(tl.int64)
     batch = (row // channels).to(tl.int64)
-    t = block * BLOCK + tl.arange(0, BLOCK)
+    t = block * BLOCK + tl.arange(0, BLOCK // 4) * 4
     a_row = a + batch * a_batch + c * a_channel
     b_row = b + batch * b_batch + c * b_channel
     grad_row = grad + row.to(tl.int64) * length
     part = ((batch * blocks + block) * channels + c) * (TAPS + 2)
     taps_a, taps_b = weight_a + c * TAPS, weight_b + c * TAPS
-    first, second = tl.load(in_a + c).to(tl.float32), tl.load(in_b + c).to(tl.float32)
-    short_a, short_b = tl.load(bias_a + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
+    first = tl.load(in_a + c).to(tl.float32)
+    short_a = tl.load(bias_a + c).to(tl.float32)
     d_a_row = d_a + batch * d_a_batch + c * length
-    _d_short(
-        a_row, b_row, grad_row, first, second, taps_a, taps_b, short_b, d_a_row, partial_a + part, t, length, TAPS, B_IS
-    )
     d_b_row = d_b + batch * d_b_batch + c * length
-    if B_IS == "projection":
-        _d_short(
-            b_row, a_row, grad_row, second, first, taps_b, taps_a, short_a, d_b_row, partial_b + part, t, length,
-            TAPS, B_IS,
-        )  # fmt: skip
+    g = _four(grad_row, t, length) + _four(grad_row, t + 4, length)
+    near = _projected(a_row, first, t - 4, length) + _projected(a_row, first, t, length)
+    if B_IS == "none":
+        _store_gradients(g, near, taps_a, d_a_row, partial_a + part, t, length, TAPS)
     if B_IS == "values":
-        g = tl.load(grad_row + t, mask=t < length, other=0.0).to(tl.float32)
-        g *= _short(a_row, first, taps_a, short_a, t, length, TAPS)
-        tl.store(d_b_row + t, g.to(d_b.dtype.element_ty), mask=t < length)
+        value = _four(b_row, t, length) + _four(b_row, t + 4, length)
+        _store_gradients(_times_eight(g, value), near, taps_a, d_a_row, partial_a + part, t, length, TAPS)
+        x0, x1 = _tap(near, taps_a, 0, TAPS) + short_a, _tap(near, taps_a, 1, TAPS) + short_a
+        x2, x3 = _tap(near, taps_a, 2, TAPS) + short_a, _tap(near, taps_a, 3, TAPS) + short_a
+        _store_four(d_b_row, t, length, g[0] * x0, g[1] * x1, g[2] * x2, g[3] * x3)
+    if B_IS == "projection":
+        second = tl.load(in_b + c).to(tl.float32)
+        short_b = tl.load(bias_b + c).to(tl.float32)
+        around_a = near + _projected(a_row, first, t + 4, length)
+        around_b = _projected(b_row, second, t - 4, length) + _projected(b_row, second, t, length)
+        around_b = around_b + _projected(b_row, second, t + 4, length)
+        d = _times_eight(g, _eight(around_b, taps_b, short_b, TAPS))
+        _store_gradients(d, around_a, taps_a, d_a_row, partial_a + part, t, length, TAPS)
+        d = _times_eight(g, _eight(around_a, taps_a, short_a, TAPS))
+        _store_gradients(d, around_b, taps_b, d_b_row, partial_b + part, t, length, TAPS)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["add_norm_backward", "add_norm_forward", "gelu_backward", "head_loss_backward", "head_loss_forward"]
+__all__ = [
+    "add_norm_backward",
+    "add_norm_forward",
+    "column_sums",
+    "gelu_backward",
+    "head_loss_backward",
+    "head_loss_forward",
+]
 
 
 @triton.jit
@@ -66,6 +73,19 @@ def add_norm_backward(
     base = partial + tl.program_id(0) * (2 * width)
     tl.store(base + column, d_gain, mask=column < width)
     tl.store(base + width + column, d_offset, mask=column < width)
+
+
+@triton.jit
+def column_sums(x, partial, rows, width, per_program, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Sums over a share of the rows, `partial` (programs, width)."""
+    column = tl.arange(0, WIDTH)
+    total = tl.zeros((WIDTH,), dtype=tl.float32)
+    for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
+        row = block * ROWS + tl.arange(0, ROWS)
+        inside = (row < rows)[:, None] & (column < width)[None, :]
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        total += tl.sum(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), axis=0)
+    tl.store(partial + tl.program_id(0) * width + column, total, mask=column < width)
 
 
 @triton.jit

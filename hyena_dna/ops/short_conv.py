@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["short_conv"]
+__all__ = ["MOST_FUSED_TAPS", "short_conv"]
+
+MOST_FUSED_TAPS = 5
+"""Taps that the fused kernels take: no further than from one aligned group of four positions into the next."""
 
 
 def short_conv(u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

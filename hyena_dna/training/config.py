@@ -22,6 +22,7 @@ RESUMABLE = frozenset(
         "trainer.checkpoint_every",
         "trainer.keep_checkpoints",
         "trainer.recompute",
+        "trainer.graph",
         "trainer.logger",
     }
 )
@@ -169,6 +170,7 @@ class TrainerConfig(Config):
     checkpoint_every: int = Field(default=500, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoints to keep, besides the best one.")
     recompute: bool = Field(default=False, description="Recompute activations in the backward pass: less memory.")
+    graph: bool = Field(default=True, description="Record small steps on a GPU as CUDA graphs: no time for launches.")
     workers: int = Field(default=0, ge=0, le=64, description="Processes that cut batches, where the CPU cuts them.")
     token_store: Literal["auto", "device", "host"] = Field(
         default="auto", description="Cut windows on the GPU (whole genome in its memory) or on the CPU."

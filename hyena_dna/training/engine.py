@@ -13,6 +13,7 @@ from torch import Tensor
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.training.config import OptimConfig
+from hyena_dna.training.graphed_pass import GraphedPass, suits_graph
 from hyena_dna.training.optim import clip_coefficient, set_lr_scale
 from hyena_dna.training.plan import StepPlan
 from hyena_dna.training.schedule import lr_scale
@@ -65,6 +66,7 @@ class Engine:
         backward: called with each loss; `Tensor.backward` by default.
         accumulating: context for all but the last backward pass of a step, where gradients need not be shared yet.
         total: adds a tensor over all devices, in place.
+        graph: record passes as CUDA graphs where they suit it: on one GPU, small, in bf16, without dropout.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Engine:
         backward: Callable[[Tensor], None] = Tensor.backward,
         accumulating: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
         total: Callable[[Tensor], None] | None = None,
+        graph: bool = True,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -95,6 +98,8 @@ class Engine:
         self._total = total
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self._graph = graph and precision == "bf16" and world_size == 1
+        self._graphed = GraphedPass(self._pass, model.parameters())
 
     def lr(self, step: int) -> float:
         """Learning rate of a step, of the parameters outside the filters."""
@@ -113,7 +118,9 @@ class Engine:
         """
         torch.manual_seed(step_seed(self._seed, step, self._rank))
         set_lr_scale(self._optimizer, lr_scale(step, self._plan.total_steps, self._config))
-        self._optimizer.zero_grad(set_to_none=True)
+        graphed = self._graph and self._suits_graph(passes)
+        # A graph adds to the gradients that it was recorded with.
+        self._optimizer.zero_grad(set_to_none=not graphed)
         # Before the true sum of weights is known, gradients are divided by the number of tokens, so that their size
         # suits the number formats.
         nominal = self._plan.shape(step).tokens
@@ -123,11 +130,15 @@ class Engine:
         for index, batch in enumerate(passes):
             last = index == len(passes) - 1
             with contextlib.nullcontext() if last else self._accumulating():
-                sums[:2] += self._pass(batch, nominal)
+                sums[:2] += self._graphed(batch, nominal) if graphed else self._pass(batch, nominal)
         if self._total is not None:
             self._total(sums)
         norm = self._update(sums[1], nominal)
         return torch.stack([sums[0], sums[1], norm.double(), sums[2]])
+
+    def _suits_graph(self, passes: Sequence[TokenBatch]) -> bool:
+        shape, *others = {batch.input_ids.shape for batch in passes}
+        return not others and suits_graph(self._model, shape.numel(), self.device)
 
     def _pass(self, batch: TokenBatch, nominal: int) -> Tensor:
         with self._autocast():
@@ -146,6 +157,8 @@ class Engine:
         torch._foreach_mul_(gradients, coefficient)
         self.scaler.step(self._optimizer)
         self.scaler.update()
+        # Fused optimisers write to parameters without counting it, and what evaluation keeps is trusted by that count.
+        torch.autograd.graph.increment_version(list(self._model.parameters()))
         return norm
 
     def _autocast(self) -> AbstractContextManager[object]:

@@ -143,6 +143,7 @@ class PretrainModule(LightningModule):
             world_size=self.trainer.world_size,
             backward=self.manual_backward,
             total=_add_over_devices if distributed else None,
+            graph=session.config.trainer.graph,
             **({"accumulating": self._no_sync} if distributed else {}),
         )
         self._readout = Readout(self._engine.device)

@@ -100,14 +100,14 @@ def test_training_and_autograd_compute_them_anew(filters: ImplicitFilter) -> Non
 
 
 def test_what_is_kept_is_bounded(filters: ImplicitFilter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "_KNOWN_BYTES", 3 * 8 * 10 * 4)
+    monkeypatch.setattr(filter_module, "_KNOWN_BYTES", {"cpu": 3 * 8 * 10 * 4, "cuda": 0})
     with torch.no_grad():
         first = filters(10)
         assert filters(10).data_ptr() == first.data_ptr()
         for length in range(11, 16):
             filters(length)
-        kept = filters._known._kernels
-        assert sum(kernel.nbytes for kernel in kept.values()) <= 3 * 8 * 10 * 4
+        kept = filters._known._kept
+        assert sum(kernel.nbytes for tensors in kept.values() for kernel in tensors) <= 3 * 8 * 10 * 4
         assert filters(100).data_ptr() != filters(100).data_ptr()
 
 

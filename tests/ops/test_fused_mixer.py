@@ -9,6 +9,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops import fused_mixer as module
 from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,3 +69,34 @@ def test_outputs_and_all_gradients(
         assert ours is not None
         assert theirs is not None
         assert (ours.double() - theirs).norm() <= 2e-3 * theirs.norm(), name
+
+
+@pytest.mark.parametrize(("order", "leading_conv"), [(2, False), (3, False), (2, True)])
+def test_spectra_in_place_of_kernels(order: int, leading_conv: bool) -> None:
+    made = operator(order, leading_conv, 50).eval()
+    short = made.short_filter
+    assert short.bias is not None
+    weights = MixerWeights(
+        made.in_proj.weight, made.in_proj.bias, short.weight, short.bias, made.out_proj.weight, made.out_proj.bias
+    )
+    skips = made.filter_fn.bias.view(made.config.n_filters, 4)
+    u = torch.randn(2, 50, 4, device=DEVICE)
+    with torch.no_grad():
+        kernels, spectra = made.filter_fn(50, fast=True), made.filter_fn.spectra(50)
+        again = made.filter_fn.spectra(50)
+        assert [part.values.data_ptr() for part in spectra] == [part.values.data_ptr() for part in again]
+        given = [fused_mixer(u, weights, value, skips, leading_conv=leading_conv) for value in (kernels, spectra)]
+        assert torch.equal(*given)
+        made.filter_fn.bias.mul_(2)
+        assert made.filter_fn.spectra(50)[0].values.data_ptr() != spectra[0].values.data_ptr()
+    made.train()
+    with torch.no_grad():
+        first, second = made.filter_fn.spectra(50), made.filter_fn.spectra(50)
+    assert first[0].values.data_ptr() != second[0].values.data_ptr()
+
+
+def test_long_sequences_have_products_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, u = operator(2, False, 40), torch.randn(3, 40, 4, device=DEVICE)
+    expected = fused(made, u, None)
+    monkeypatch.setattr(module, "_OWN_PRODUCT", 1)
+    torch.testing.assert_close(fused(made, u, None), expected, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from hyena_dna.ops.fused_rows import fused_add_norm, fused_head_loss, fused_mlp
+from hyena_dna.ops.fused_rows import column_sums, fused_add_norm, fused_head_loss, fused_mlp
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.ops.row_kernels import gelu_backward
 
@@ -91,3 +91,12 @@ def test_mlp() -> None:
     close([found], [expected], 6e-3)
     ours = torch.autograd.grad(found, made, grad.bfloat16())
     close(list(ours), list(torch.autograd.grad(expected, exact, grad.double())), 1e-2)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 3), (700, 48), (5000, 256)])
+def test_column_sums(rows: int, width: int) -> None:
+    x = torch.randn(2, rows, width, device=DEVICE).to(torch.bfloat16)
+    expected = x.double().sum((0, 1))
+    assert (column_sums(x) - expected).norm() <= 1e-5 * expected.norm()
+    turned = x.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(column_sums(turned), column_sums(x))

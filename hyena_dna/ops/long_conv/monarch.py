@@ -37,7 +37,9 @@ class MonarchPlan:
         columns: columns that one program of the outer passes transforms.
         split: whether the columns' transform is split once more, into radix 16 twice.
         f1: (2, r1, r1) Fourier matrix; likewise f2 (2, r2, r2), and outer_f of the columns.
-        twiddle: (2, r1, r2) of a row; likewise inner of a split column, and outer (2, n1, r1 * r2).
+        twiddle: (2, r1, r2) of a row; likewise inner of a split column.
+        outer_left: (2, n1, r1), float32, and outer_right (2, n1, r2), whose product is the twiddle between columns and
+            rows.
         ramp: (2, size) where n1 is 1, else ramp_rows (2, n1) and ramp_columns (2, r1 * r2), whose product it is.
     """
 
@@ -53,7 +55,8 @@ class MonarchPlan:
     outer_f: torch.Tensor
     twiddle: torch.Tensor
     inner: torch.Tensor
-    outer: torch.Tensor
+    outer_left: torch.Tensor
+    outer_right: torch.Tensor
     ramp: torch.Tensor
     ramp_rows: torch.Tensor
     ramp_columns: torch.Tensor
@@ -73,13 +76,18 @@ class MonarchPlan:
         """Constants of the kernels that work along columns."""
         return {
             "R": self.outer_radix, "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
-            "num_warps": 8 if self.n1 * self.columns > _TILE else 4, "num_stages": 1,
+            "num_stages": 1,
         }  # fmt: skip
 
     @property
     def row_launch(self) -> dict[str, Any]:
         """Constants of the kernels that work along rows."""
         return {"R1": self.r1, "R2": self.r2, "T": self.tile, "num_stages": 1}
+
+    @property
+    def row_tables(self) -> tuple[torch.Tensor, ...]:
+        """Tables of the kernels that work along rows."""
+        return self.f1, self.f2, self.twiddle, self.outer_left, self.outer_right
 
 
 @lru_cache(maxsize=64)
@@ -99,18 +107,20 @@ def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
     split = n1 == 256
     radix = 16 if split else n1
 
-    def roots(rows: int, columns: int, period: int, norm: float = 1.0) -> torch.Tensor:
+    def roots(
+        rows: int, columns: int, period: int, *, step: int = 1, norm: float = 1.0, dtype: torch.dtype = torch.float16
+    ) -> torch.Tensor:
         # Exponents are reduced in integers: a rounded angle of a million periods would be no angle at all.
-        exponent = torch.outer(torch.arange(rows), torch.arange(columns)) % period
+        exponent = torch.outer(torch.arange(rows), torch.arange(columns) * step) % period
         angle = exponent.double() * (-2 * math.pi / period)
-        return torch.stack([angle.cos(), angle.sin()]).mul_(norm).to(device, torch.float16)
+        return torch.stack([angle.cos(), angle.sin()]).mul_(norm).to(device, dtype)
 
     def ramp(positions: torch.Tensor) -> torch.Tensor:
         angle = positions.double() * (math.pi / (2 * size))
         return torch.stack([angle.cos(), angle.sin()]).to(device, torch.float32)
 
     def fourier(radix: int) -> torch.Tensor:
-        return roots(radix, radix, radix, radix**-0.5)
+        return roots(radix, radix, radix, norm=radix**-0.5)
 
     return MonarchPlan(
         size=size,
@@ -125,7 +135,8 @@ def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
         outer_f=fourier(radix),
         twiddle=roots(r1, r2, n2),
         inner=roots(radix, radix, n1 if split else 1),
-        outer=roots(n1, n2, size),
+        outer_left=roots(n1, r1, size, step=r2, dtype=torch.float32),
+        outer_right=roots(n1, r2, size, dtype=torch.float32),
         ramp=ramp(torch.arange(size if n1 == 1 else 1)),
         ramp_rows=ramp(torch.arange(n1) * n2),
         ramp_columns=ramp(torch.arange(n2)),
@@ -162,9 +173,7 @@ def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
         )  # fmt: skip
     else:
         _columns_forward(plan, kernel[None], scale, values)
-        passes.rows_spectrum[(channels * (plan.n1 // plan.tile),)](
-            values, scale, bound, plan.f1, plan.f2, plan.twiddle, root, **plan.row_launch, N1=plan.n1
-        )
+        _spectrum_in_place(plan, values, root / (bound * scale))
     return Spectrum(values, bound)
 
 
@@ -264,12 +273,18 @@ def convolve_backward(
     largest = products.amax(0)
     head_room = batch * plan.size**0.25
     d_spectrum = u.new_empty((channels, 2, plan.size), dtype=torch.float16)
-    passes.rows_d_kernel[(channels * (plan.n1 // plan.tile),)](
-        d_work, work, products / (largest * head_room), d_spectrum, plan.f1, plan.f2, plan.twiddle, plan.outer,
-        batch, channels, **plan.row_launch, N1=plan.n1, num_warps=8,
+    # Kernels that go forward and back at once would hold two tiles each, for which there are no registers.
+    _spectrum_in_place(plan, work, None)
+    _spectrum_in_place(plan, d_work, None)
+    tiles_per_row = plan.n1 // plan.tile
+    passes.rows_d_kernel[(channels * tiles_per_row,)](
+        d_work, work, products / (largest * head_room), d_spectrum, *plan.row_tables, batch, channels,
+        **plan.row_launch, N1=plan.n1,
     )  # fmt: skip
     del work
-    _second_pass(plan, d_work, spectrum, batch, -1)
+    passes.rows_d_input[(batch * channels * tiles_per_row,)](
+        d_work, spectrum.values, *plan.row_tables, channels, **plan.row_launch, N1=plan.n1
+    )
     d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
     _columns_inverse(plan, d_work, spectrum.bound / g_scale, skip, grad, d_u)
     _columns_inverse(plan, d_spectrum, largest * (head_room * root), None, d_kernel[None], d_kernel[None])
@@ -288,9 +303,14 @@ def _first_pass(plan: MonarchPlan, x: torch.Tensor) -> tuple[torch.Tensor, torch
 def _second_pass(plan: MonarchPlan, work: torch.Tensor, spectrum: Spectrum, batch: int, sign: int) -> None:
     channels = len(spectrum.bound)
     passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
-        work, spectrum.values, plan.f1, plan.f2, plan.twiddle, plan.outer, batch, channels,
-        **plan.row_launch, N1=plan.n1, SIGN=sign,
+        work, spectrum.values, *plan.row_tables, batch, channels, **plan.row_launch, N1=plan.n1, SIGN=sign,
     )  # fmt: skip
+
+
+def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tensor | None) -> None:
+    passes.rows_spectrum[(len(work) * (plan.n1 // plan.tile),)](
+        work, factor, *plan.row_tables, **plan.row_launch, N1=plan.n1, FACTOR=factor is not None
+    )
 
 
 def _inverse_peak(x: torch.Tensor) -> torch.Tensor:
@@ -302,7 +322,7 @@ def _inverse_peak(x: torch.Tensor) -> torch.Tensor:
 def _columns_forward(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
     batch, channels, length = x.shape
     passes.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
-        x, scale, out, plan.outer_f, plan.inner, plan.outer, plan.ramp_rows, plan.ramp_columns, channels, length,
+        x, scale, out, plan.outer_f, plan.inner, plan.ramp_rows, plan.ramp_columns, channels, length,
         x.stride(0), x.stride(1), **plan.outer_launch,
     )  # fmt: skip
 

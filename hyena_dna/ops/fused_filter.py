@@ -1,0 +1,138 @@
+"""The implicit filters through fused kernels: from a few thousand parameters to (channels, length), and back.
+
+For the `fast` long convolution: relative L2 error about 4e-4. The definition that this is tested against is
+`hyena_dna.model.filter.ImplicitFilter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+
+from hyena_dna.ops import filter_kernels as kernels
+
+__all__ = ["FilterShape", "fused_filter", "is_supported"]
+
+_MOST_FEATURES = 16
+_POSITIONS, _CHANNELS = 64, 64
+# One level back holds more: with more positions it spills registers.
+_LEVEL_POSITIONS = 32
+# Programs of the backward pass: a few for every multiprocessor, and few enough that their sums are small.
+_PROGRAMS = 1056
+_Gradients = tuple[torch.Tensor | None, ...]
+
+
+class FilterShape(NamedTuple):
+    """What positions and window are, beside the weights.
+
+    Attributes:
+        length: positions evaluated, 0 to length - 1.
+        max_length: the length that positions are normalised by.
+        shift: added to the window.
+    """
+
+    length: int
+    max_length: int
+    shift: float
+
+
+def is_supported(width: int, features: int) -> bool:
+    """Whether the kernels take a network of this width, with so many positional features."""
+    return width in (16, 32, 64, 128) and features <= _MOST_FEATURES
+
+
+def fused_filter(
+    shape: FilterShape, bands: torch.Tensor, rates: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Filters at positions 0 to length - 1, float32. Differentiable once in the weights. Deterministic.
+
+    Args:
+        shape: positions and window.
+        bands: ((features - 1) / 2,), frequencies of the positional features.
+        rates: (channels,), decay of every channel's window per unit of time.
+        weights: first layer (width, features), its bias (width,), frequency of the sine (1, width); weight and bias of
+            every inner layer; last layer (channels, width).
+
+    Returns:
+        (channels, length).
+    """
+    y: torch.Tensor = _Filter.apply(shape, bands, rates, *weights)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Network:
+    """Weights as the kernels take them."""
+
+    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+        *small, last = weights
+        self.last = last.float().contiguous()
+        self.pack = torch.cat([value.flatten() for value in small]).float()
+        self.width, self.features = small[0].shape
+        self.inner = (len(small) - 3) // 2
+        self._network = {"E": self.features, "PADDED": _MOST_FEATURES, "W": self.width}
+        self.constants = {"INNER": self.inner, **self._network}
+
+    def gradients(
+        self, d_hidden: torch.Tensor, arguments: torch.Tensor, bands: torch.Tensor, shape: FilterShape
+    ) -> list[torch.Tensor]:
+        """Of all weights but the last, in their order; `d_hidden` (length, width) is destroyed."""
+        blocks = triton.cdiv(shape.length, _LEVEL_POSITIONS)
+        per_program = triton.cdiv(blocks, _PROGRAMS)
+        programs = triton.cdiv(blocks, per_program)
+        layers: list[torch.Tensor] = []
+        frequencies = []
+        for depth in reversed(range(self.inner + 1)):
+            inputs = self.width if depth else self.features
+            partial = d_hidden.new_empty((programs, self.width * (inputs + 2)))
+            kernels.level_backward[(programs,)](
+                d_hidden, self.pack, bands, arguments, partial, shape.length, shape.max_length, per_program,
+                DEPTH=depth, **self._network, POSITIONS=_LEVEL_POSITIONS, num_stages=1,
+            )  # fmt: skip
+            weight, bias, frequency = torch.split(partial.sum(0), [self.width * inputs, self.width, self.width])
+            layers[:0] = [weight.view(self.width, inputs), bias]
+            frequencies.append(frequency)
+        layers.insert(2, torch.stack(frequencies).sum(0)[None])
+        return layers
+
+
+class _Filter(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, shape: FilterShape, bands: torch.Tensor, rates: torch.Tensor, *weights: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(bands, rates, *weights)
+        ctx.shape = shape
+        network = _Network(weights)
+        channels = len(rates)
+        y = rates.new_empty((channels, shape.length))
+        kernels.filter_forward[(triton.cdiv(shape.length, _POSITIONS),)](
+            network.pack, bands, network.last, rates, y, channels, *shape, **network.constants,
+            POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+        )  # fmt: skip
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
+        bands, rates, *weights = ctx.saved_tensors
+        shape, network, grad = ctx.shape, _Network(weights), grad.contiguous()
+        channels = len(rates)
+        blocks = triton.cdiv(shape.length, _POSITIONS)
+        arguments = grad.new_empty((network.inner + 1, shape.length, network.width))
+        d_hidden = torch.empty_like(arguments[0])
+        kernels.hidden_backward[(blocks,)](
+            grad, network.pack, bands, network.last, rates, arguments, d_hidden, channels, *shape, **network.constants,
+            POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+        )  # fmt: skip
+        of_channels = triton.cdiv(channels, _CHANNELS)
+        per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
+        partial = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
+        kernels.last_backward[(of_channels, len(partial))](
+            grad, network.pack, arguments[-1], rates, partial, channels, *shape, per_program,
+            E=network.features, W=network.width, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+        )  # fmt: skip
+        found = [*network.gradients(d_hidden, arguments, bands, shape), partial.sum(0)]
+        return None, None, None, *(part.to(value.dtype) for part, value in zip(found, weights, strict=True))

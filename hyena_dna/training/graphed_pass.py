@@ -1,0 +1,93 @@
+"""A forward and backward pass recorded as a CUDA graph: launching a small model's kernels takes longer than they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hyena_dna.model.model import HyenaDNA
+
+if TYPE_CHECKING:
+    from hyena_dna.training.engine import TokenBatch
+
+__all__ = ["GraphedPass", "suits_graph"]
+
+# Tokens of a pass times width times layers. Larger passes keep a GPU busy by themselves, and what a graph keeps of
+# activations between steps would be worth gigabytes.
+_MOST_VALUES = 1 << 28
+_WARM_UPS = 2
+
+
+def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
+    """Whether passes over `tokens` tokens on this device are small enough to record, and hold nothing that forbids it.
+
+    Dropout would draw other noise than without a graph, and recomputation saves the state of random numbers, which a
+    graph cannot.
+    """
+    config = model.config
+    noisy = config.embed_dropout > 0 or config.resid_dropout > 0
+    small = tokens * config.d_model * config.n_layer <= _MOST_VALUES
+    return device.type == "cuda" and small and not noisy and not model.backbone.recompute
+
+
+class GraphedPass:
+    """Runs passes of one shape through a graph, and records anew where the shape changes.
+
+    Gradients are added into those that parameters already have, which must therefore be kept between steps and set to
+    zero in place.
+
+    Args:
+        run: makes a pass, adds its gradients, and returns sums on the device. It must not wait for the device.
+        parameters: those that get gradients.
+    """
+
+    def __init__(self, run: Callable[[TokenBatch, int], Tensor], parameters: Iterable[torch.nn.Parameter]) -> None:
+        self._run = run
+        self._parameters = list(parameters)
+        self._key: tuple[torch.Size, int] | None = None
+        self._graph: torch.cuda.CUDAGraph
+        self._batch: TokenBatch
+        self._sums: Tensor
+
+    def __call__(self, batch: TokenBatch, nominal: int) -> Tensor:
+        """Make a pass; the first of its shape has to be the first of its step.
+
+        Args:
+            batch: what to train on.
+            nominal: what gradients are divided by.
+
+        Returns:
+            What `run` returns; overwritten by the next call.
+        """
+        key = (batch.input_ids.shape, nominal)
+        if key != self._key:
+            self._record(batch, nominal)
+            self._key = key
+        for kept, given in zip(self._batch, batch, strict=True):
+            kept.copy_(given)
+        self._graph.replay()
+        return self._sums
+
+    def _record(self, batch: TokenBatch, nominal: int) -> None:
+        # What the last graph holds is free before the next one takes its own.
+        self._key = None
+        self.__dict__.pop("_graph", None)
+        self.__dict__.pop("_sums", None)
+        self._batch = type(batch)(*(tensor.clone() for tensor in batch))
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            # Kernels are compiled, libraries set up and gradients made outside the recording.
+            for _ in range(_WARM_UPS):
+                self._run(self._batch, nominal)
+        torch.cuda.current_stream().wait_stream(side)
+        self._zero()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._sums = self._run(self._batch, nominal)
+
+    def _zero(self) -> None:
+        torch._foreach_zero_([parameter.grad for parameter in self._parameters if parameter.grad is not None])

@@ -1,0 +1,110 @@
+"""The fused filter network against `ImplicitFilter` in float64; interpreted on a CPU, compiled on a GPU."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.filter import ImplicitFilter, Sine, decay_rates
+from hyena_dna.ops.fused_filter import FilterShape, fused_filter, is_supported
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def network(d_model: int, order: int, max_length: int, width: int, features: int, inner: int) -> ImplicitFilter:
+    torch.manual_seed(inner)
+    config = HyenaConfig(
+        d_model=d_model, n_layer=1, max_length=max_length, order=order, filter_order=width, filter_emb_dim=features,
+        filter_num_inner_mlps=inner,
+    )  # fmt: skip
+    made = ImplicitFilter(config)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    with torch.no_grad():
+        # As large as the frequencies that models start from, where rounding of angles shows.
+        sine(made).freq.add_(10)
+    return made.to(DEVICE)
+
+
+def sine(made: ImplicitFilter) -> Sine:
+    found = made.implicit_filter["1"]
+    assert isinstance(found, Sine)
+    return found
+
+
+def fused(made: ImplicitFilter, length: int) -> torch.Tensor:
+    config = made.config
+    first, *inner, last = (layer for layer in made.implicit_filter.values() if isinstance(layer, nn.Linear))
+    weights = [first.weight, first.bias, sine(made).freq]
+    weights += [value for layer in inner for value in (layer.weight, layer.bias)]
+    count = (config.filter_emb_dim - 1) // 2
+    bands = torch.linspace(1e-4, count - 1, count, device=DEVICE)
+    rates = decay_rates(config, dtype=torch.float32, device=DEVICE)
+    shape = FilterShape(length, config.max_length, config.modulation_shift)
+    return fused_filter(shape, bands, rates, [*weights, last.weight])
+
+
+def gradients(model: ImplicitFilter) -> dict[str, torch.Tensor]:
+    found = {}
+    for name, parameter in model.named_parameters():
+        # The skip weights are kept beside the network, which does not read them.
+        if name != "bias":
+            assert parameter.grad is not None
+            found[name] = parameter.grad.clone()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("length", "max_length", "d_model", "order", "width", "features", "inner"),
+    [
+        (100, 130, 20, 2, 16, 5, 2), (193, 1026, 8, 3, 32, 7, 1), (64, 64, 4, 2, 16, 3, 0),
+        (70, 1_000_002, 70, 2, 16, 5, 3), (1, 1, 4, 2, 16, 5, 2),
+    ],
+)  # fmt: skip
+def test_outputs_and_all_gradients(
+    length: int, max_length: int, d_model: int, order: int, width: int, features: int, inner: int
+) -> None:
+    made = network(d_model, order, max_length, width, features, inner)
+    exact, single = (copy.deepcopy(made).to(dtype) for dtype in (torch.float64, torch.float32))
+    grad = torch.randn(made.config.n_filters * d_model, length, device=DEVICE)
+    outputs: dict[str, dict[str, torch.Tensor]] = {}
+    for name, model, found in (
+        ("ours", made, fused(made, length)),
+        ("PyTorch", single, single._evaluate(0, length)),
+        ("exact", exact, exact._evaluate(0, length)),
+    ):
+        torch.autograd.backward([found], [grad.to(found.dtype)])
+        outputs[name] = {"output": found, **gradients(model)}
+    for name, expected in outputs["exact"].items():
+        # Frequencies of ten amplify rounding, PyTorch's own float32 included.
+        errors = [float((outputs[who][name].double() - expected).norm()) for who in ("ours", "PyTorch")]
+        assert errors[0] <= 8 * errors[1] + 1e-3 * float(expected.norm()), name
+
+
+def test_every_value_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network(12, 2, 300, 16, 5, 2)
+    expected = fused(made, 130)
+    torch.autograd.backward([expected.sum()])
+    before = gradients(made)
+    new_empty = torch.Tensor.new_empty
+    monkeypatch.setattr(
+        torch.Tensor, "new_empty", lambda self, *size, **options: new_empty(self, *size, **options).fill_(float("nan"))
+    )
+    made.zero_grad()
+    found = fused(made, 130)
+    torch.autograd.backward([found.sum()])
+    assert torch.equal(found, expected)
+    for name, gradient in gradients(made).items():
+        assert torch.equal(gradient, before[name]), name
+
+
+def test_which_networks_are_supported() -> None:
+    assert is_supported(64, 5)
+    assert not is_supported(48, 5)
+    assert not is_supported(64, 17)
