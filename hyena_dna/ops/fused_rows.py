@@ -102,7 +102,7 @@ class _AddNorm(torch.autograd.Function):
         stream, mean, rstd, weight = ctx.saved_tensors
         width = stream.shape[-1]
         rows = stream.numel() // width
-        # Half the elements on twice the warps leave registers for twice as many, which wait for memory in turn.
+        # Fewer elements leave registers for more programs at a time, which wait for memory in turn.
         padded, per_block, per_program, programs = _tiles(width, rows, _PROGRAMS, _ELEMENTS // 2)
         d_branch = torch.empty_like(stream, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(stream) if ctx.has_residual else None
@@ -110,7 +110,7 @@ class _AddNorm(torch.autograd.Function):
         kernels.add_norm_backward[(programs,)](
             d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), stream, mean, rstd, weight,
             d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
-            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_warps=8, num_stages=1,
+            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_stages=1,
         )  # fmt: skip
         d_weight, d_bias = partial.sum(0)
         return d_branch, d_residual, d_weight, d_bias, None, None

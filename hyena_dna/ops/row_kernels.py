@@ -48,8 +48,9 @@ def add_norm_backward(
     """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, in a fixed order of rows."""
     column = tl.arange(0, WIDTH)
     gain = tl.load(weight + column, mask=column < width, other=0.0)
-    d_gain = tl.zeros((WIDTH,), dtype=tl.float32)
-    d_offset = tl.zeros((WIDTH,), dtype=tl.float32)
+    # Summed over the rows of a block at the end only: that takes all warps, and each time they would wait.
+    d_gain = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
+    d_offset = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         row = block * ROWS + tl.arange(0, ROWS)
         inside = (row < rows)[:, None] & (column < width)[None, :]
@@ -59,8 +60,8 @@ def add_norm_backward(
         middle = tl.load(mean + row, mask=row < rows, other=0.0)
         scale = tl.load(rstd + row, mask=row < rows, other=0.0)
         unit = tl.where(inside, (x - middle[:, None]) * scale[:, None], 0.0)
-        d_gain += tl.sum(g * unit, axis=0)
-        d_offset += tl.sum(g, axis=0)
+        d_gain += g * unit
+        d_offset += g
         g *= gain[None, :]
         along = tl.sum(g * unit, axis=1) / width
         level = tl.sum(g, axis=1) / width
@@ -71,21 +72,21 @@ def add_norm_backward(
         if HAS_RESIDUAL:
             tl.store(d_residual + at, d_x, mask=inside)
     base = partial + tl.program_id(0) * (2 * width)
-    tl.store(base + column, d_gain, mask=column < width)
-    tl.store(base + width + column, d_offset, mask=column < width)
+    tl.store(base + column, tl.sum(d_gain, axis=0), mask=column < width)
+    tl.store(base + width + column, tl.sum(d_offset, axis=0), mask=column < width)
 
 
 @triton.jit
 def column_sums(x, partial, rows, width, per_program, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Sums over a share of the rows, `partial` (programs, width)."""
     column = tl.arange(0, WIDTH)
-    total = tl.zeros((WIDTH,), dtype=tl.float32)
+    total = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         row = block * ROWS + tl.arange(0, ROWS)
         inside = (row < rows)[:, None] & (column < width)[None, :]
         at = row.to(tl.int64)[:, None] * width + column[None, :]
-        total += tl.sum(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), axis=0)
-    tl.store(partial + tl.program_id(0) * width + column, total, mask=column < width)
+        total += tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(partial + tl.program_id(0) * width + column, tl.sum(total, axis=0), mask=column < width)
 
 
 @triton.jit
