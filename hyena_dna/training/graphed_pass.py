@@ -34,10 +34,9 @@ def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
 
 
 class GraphedPass:
-    """Runs passes of one shape through a graph, and records anew where the shape changes.
+    """Runs passes of one shape through a graph, and records anew where the shape or the gradients' memory changes.
 
-    Gradients are added into those that parameters already have, which must therefore be kept between steps and set to
-    zero in place.
+    Gradients are added into those that parameters already have, so they are kept between steps and set to zero in place.
 
     Args:
         run: makes a pass, adds its gradients, and returns sums on the device. It must not wait for the device.
@@ -48,6 +47,8 @@ class GraphedPass:
         self._run = run
         self._parameters = list(parameters)
         self._key: tuple[torch.Size, int] | None = None
+        # The graph adds to these very tensors.
+        self._gradients: list[Tensor | None] = []
         self._graph: torch.cuda.CUDAGraph
         self._batch: TokenBatch
         self._sums: Tensor
@@ -63,9 +64,10 @@ class GraphedPass:
             What `run` returns; overwritten by the next call.
         """
         key = (batch.input_ids.shape, nominal)
-        if key != self._key:
+        if key != self._key or any(p.grad is not g for p, g in zip(self._parameters, self._gradients, strict=True)):
             self._record(batch, nominal)
             self._key = key
+            self._gradients = [parameter.grad for parameter in self._parameters]
         for kept, given in zip(self._batch, batch, strict=True):
             kept.copy_(given)
         self._graph.replay()

@@ -1,7 +1,7 @@
 """Which mixer predicts best: equal time, equal parameters, three seeds, at 1,024 and 8,192 bp.
 
     python tests/benchmarks/architectures.py -g ce10.fa.gz -g sacCer3.fa.gz -g human_contigs.fa.gz \
-        --seconds 30 --seeds 3 --parallel 4 -o OUT/architectures.jsonl
+        --seconds 30 --seeds 3 -o OUT/architectures.jsonl
 
 HyenaDNA's form at orders 2 to 4, the paper's form at orders 1 to 3, and attention, in the same backbone of two layers
 of width 128. What a mixer has more or fewer parameters than the Hyena of order 2, the MLP has fewer or more: its width

@@ -1,7 +1,7 @@
 """How to train the bundled models: one change at a time to a shipped configuration, at equal seconds.
 
     python tests/benchmarks/recipe.py -g ce10.fa.gz -g sacCer3.fa.gz -g human_contigs.fa.gz \
-        --seconds 20 --parallel 4 -o OUT/recipe.jsonl [--only base,lr] [--also NAME KEY=VALUE ...]
+        --seconds 20 -o OUT/recipe.jsonl [--only base,lr] [--also NAME KEY=VALUE ...]
 
 Selection is by the validation pieces alone; the test pieces are printed beside them. Run it again to go on, and with
 `--also` to combine what helped; see `trials.py`. `--only shape` at `--config release-small` compares width and depth.

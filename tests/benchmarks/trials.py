@@ -1,8 +1,9 @@
-"""Short training runs side by side: equal seconds each, several on one GPU, resumable over calls.
+"""Short training runs: equal seconds each, each with a GPU of its own, resumable over calls.
 
-What `architectures.py` and `recipe.py` have in common. A trial is a configuration with changes, and a seed. Its process
-times a few steps, lays the learning-rate schedule over as many steps as fit into the seconds, trains, and scores the
-held-out pieces of every genome. Results are appended to RESULTS as JSON lines; trials that are there are not run again.
+What `architectures.py` and `recipe.py` have in common. A trial is a configuration with changes, and a seed. It times a
+few steps, lays the learning-rate schedule over as many steps as fit into the seconds, trains, and scores the held-out
+pieces of every genome. Results are appended to RESULTS as JSON lines; trials that are there are not run again. One GPU
+runs trials one after the other in one process: side by side they would get unequal shares of it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=30, help="training time of each trial")
     parser.add_argument("--scored-bases", type=int, default=3_000_000, help="bases of each held-out split to score")
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... of each trial")
-    parser.add_argument("--parallel", type=int, default=1, help="trials at a time on each device")
     parser.add_argument("--devices", type=int, default=1, help="GPUs to spread trials over")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--budget", type=float, default=float("inf"), help="start no trial after this many seconds")
@@ -114,7 +114,7 @@ def run_trial(arguments: argparse.Namespace, trial: Trial) -> dict[str, Any]:
         "name": trial.name, "changes": list(trial.changes), "seed": trial.seed, "seconds": arguments.seconds,
         "took": round(took, 2), "steps": steps, "tokens": tokens, "tokens_per_s": round(tokens / took),
         "parameters": sum(parameter.numel() for parameter in model.parameters()), "window": window,
-        "parallel": arguments.parallel, "device": device_name(device), "torch": torch.__version__, **found,
+        "device": device_name(device), "torch": torch.__version__, **found,
     }  # fmt: skip
 
 
@@ -183,8 +183,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def _start(arguments: argparse.Namespace, trials: Sequence[Trial]) -> None:
     began, waiting, running = time.monotonic(), list(trials), dict[subprocess.Popen[bytes], int]()
-    slots = [slot % arguments.devices for slot in range(arguments.devices * arguments.parallel)]
-    free = list(slots)
+    free = list(range(arguments.devices))
     if waiting:
         # The token stores are made once, before several processes want them.
         genomes = f"data.genomes={json.dumps([os.path.abspath(path) for path in arguments.genome])}"
@@ -193,11 +192,12 @@ def _start(arguments: argparse.Namespace, trials: Sequence[Trial]) -> None:
     failed = 0
     while waiting or running:
         late = time.monotonic() - began > arguments.budget
+        if waiting and arguments.devices == 1 and not late:
+            _append(arguments.output, run_trial(arguments, waiting.pop(0)))
+            continue
         while waiting and free and not late:
             trial, device = waiting.pop(0), free.pop(0)
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            if arguments.devices > 1:
-                environment["CUDA_VISIBLE_DEVICES"] = str(device)
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": str(device)}
             command = [sys.executable, *sys.argv, "--one", json.dumps(dataclasses.asdict(trial))]
             running[subprocess.Popen(command, env=environment, stdout=sys.stderr)] = device
         if late and waiting:
