@@ -36,7 +36,7 @@ def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
 class GraphedPass:
     """Runs passes of one shape through a graph, and records anew where the shape or the gradients' memory changes.
 
-    Gradients are added into those that parameters already have, so they are kept between steps and set to zero in place.
+    Gradients are added into those that parameters already have: they are kept between steps and set to zero in place.
 
     Args:
         run: makes a pass, adds its gradients, and returns sums on the device. It must not wait for the device.
