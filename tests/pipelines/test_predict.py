@@ -137,10 +137,10 @@ def test_tiles_of_a_genome_as_track_and_bed(models: dict[str, Path], files: Path
     found = [(chrom, *record) for chrom in ("b", "a") for record in track.records(chrom)]
     assert [(c, str(s), str(e)) for c, s, e, _ in found] == [(r["#chrom"], r["start"], r["end"]) for r in known]
     assert [value for *_, value in found] == pytest.approx([float(row["yes"]) for row in known], abs=1e-5)
-    # A tile is the region of its stretch, in the same window.
+    # A tile is the region of its stretch, in the same window; another batch rounds it otherwise.
     (files / "t.bed").write_text("b\t60\t90\n")
     predict("--model", models["binary"], "--genome", "g.fa", "--regions", "t.bed", "-o", "t.tsv", "-q")
-    assert rows(files / "t.tsv")[0]["yes"] == bed[2]["yes"]
+    assert float(rows(files / "t.tsv")[0]["yes"]) == pytest.approx(float(bed[2]["yes"]), abs=2e-6)
     predict(*base, "--region", "b:31-100", "-o", "part.bed")
     assert [(row["start"], row["end"]) for row in rows(files / "part.bed")] == [
         ("30", "60"),
