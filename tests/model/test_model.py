@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hyena_dna.errors import InputError
+from hyena_dna.model.block import Block
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops import workspace
@@ -260,7 +261,7 @@ def test_inference_in_place_equals_the_path_with_gradients(changes: dict[str, An
     sizes = None if lengths is None else torch.tensor(lengths)
     whole = model(ids, lengths=sizes, output_residuals=True)
     with torch.inference_mode():
-        assert all(block.is_tiled(whole.hidden) for block in model.backbone.layers)
+        assert all(isinstance(block, Block) and block.is_tiled(whole.hidden) for block in model.backbone.layers)
         tiled = model(ids, lengths=sizes, output_residuals=True)
     real = torch.ones(3, 130, dtype=torch.bool) if sizes is None else torch.arange(130) < sizes[:, None]
     for ours, theirs in zip(
@@ -276,8 +277,10 @@ def test_a_hook_sees_the_same_without_gradients() -> None:
     model = make_model(n_layer=3)
     ids = random_ids(2, 40)
     seen: list[torch.Tensor] = []
-    model.backbone.layers[1].register_forward_hook(lambda _, __, output: seen.append(output[0] + output[1]))
-    model.backbone.layers[1].mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block = model.backbone.layers[1]
+    assert isinstance(block, Block)
+    block.register_forward_hook(lambda _, __, output: seen.append(output[0] + output[1]))
+    block.mixer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     residuals = model(ids, output_residuals=True).residuals
     with torch.no_grad():
         model(ids)
@@ -297,5 +300,7 @@ def test_dropout_is_applied_without_gradients_too() -> None:
 
 
 def test_attention_is_not_cut_into_tiles() -> None:
+    block = make_model(mixer="attention").backbone.layers[0]
+    assert isinstance(block, Block)
     with torch.no_grad():
-        assert not make_model(mixer="attention").backbone.layers[0].is_tiled(torch.zeros(1, 5, 16))
+        assert not block.is_tiled(torch.zeros(1, 5, 16))
