@@ -27,6 +27,26 @@ def test_what_is_there_is_found() -> None:
     assert sum(result.classes.values()) == result.records == 300
 
 
+def test_learns_from_a_bounded_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.pipeline import Pipeline
+
+    learnt: list[int] = []
+    fit = Pipeline.fit
+
+    def count(self: Pipeline, x: NDArray[np.float32], y: NDArray[np.str_]) -> Pipeline:
+        learnt.append(len(x))
+        fitted: Pipeline = fit(self, x, y)
+        return fitted
+
+    monkeypatch.setattr(Pipeline, "fit", count)
+    monkeypatch.setattr("hyena_dna.inference.probe._MOST_LEARNT", 30)
+    vectors, labels = blobs(distance=12)
+    found = probe(vectors, labels)
+    assert set(learnt) == {30}
+    assert found.records == len(labels)
+    assert found.linear.accuracy > 0.95
+
+
 def test_noise_is_chance() -> None:
     vectors, labels = blobs(distance=0)
     result = probe(vectors, labels)
