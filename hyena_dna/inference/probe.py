@@ -90,8 +90,8 @@ def probe(
     """Cross-validate classifiers of a label.
 
     Where there are coordinates, folds share no contig: neighbouring records look alike, and random folds would count
-    that as knowledge. Of more than 10,000 records to learn from, that many are taken at random; all held-out records are
-    scored.
+    that as knowledge. Of more than 10,000 records to learn from, that many are taken at random; every held-out record
+    is scored.
 
     Args:
         vectors: (records, width).
