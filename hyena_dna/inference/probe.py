@@ -18,7 +18,7 @@ _FOLDS = 5
 _NEIGHBOURS = 15
 # Records that the classifiers of a fold learn from: 30,000 of width 2,048 take several minutes.
 _MOST_LEARNT = 10_000
-_ITERATIONS = 1000
+_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
