@@ -42,7 +42,7 @@ def test_json_and_a_model_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_something_wrong_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyena_dna.ops.long_conv.fft.fast_fft_size", lambda minimum: (minimum + 1) // 2)
+    monkeypatch.setattr("hyena_dna.ops.long_conv.transforms.fast_fft_size", lambda minimum, **_: (minimum + 1) // 2)
     code, text = run("--device", "cpu", "--json")
     assert code == 1
     assert "long convolution against its definition" in json.loads(text)["failed"]
