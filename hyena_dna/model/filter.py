@@ -226,7 +226,7 @@ class ImplicitFilter(nn.Module):
         weights = [first.weight, first.bias, sine.freq]
         weights += [value for layer in inner for value in (layer.weight, layer.bias)]
         tables = _tables(config, self.bias.device)
-        shape = FilterShape(length, config.max_length, config.modulation_shift)
+        shape = FilterShape(length, float(config.max_length), config.modulation_shift)
         return fused_filter(shape, *tables, [*weights, last.weight])
 
     @property

@@ -49,7 +49,8 @@ def _exact(a, b):
 
 @triton.jit
 def _time(n, max_length):
-    return tl.div_rn(n.to(tl.float32), tl.maximum(max_length - 1, 1).to(tl.float32))
+    """`max_length`, here and everywhere float32: an integer that is one would be a constant to the compiler."""
+    return tl.div_rn(n.to(tl.float32), tl.maximum(max_length - 1.0, 1.0))
 
 
 @triton.jit
@@ -59,7 +60,7 @@ def _features(bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr):
     is_cosine = feature <= E // 2
     band = tl.where(is_cosine, feature - 1, feature - 1 - E // 2)
     frequency = tl.load(bands + band, mask=(feature > 0) & (feature < E), other=0.0)
-    turn = tl.div_rn(n.to(tl.float32) * 6.283185307179586, max_length.to(tl.float32))
+    turn = tl.div_rn(n.to(tl.float32) * 6.283185307179586, max_length)
     # A cosine is a sine a quarter of a turn on, a negative sine one half a turn on.
     ahead = tl.where(is_cosine, 1.5707963267948966, 3.141592653589793)
     wave = _sine(frequency[None, :] * turn[:, None] + ahead[None, :])
@@ -96,6 +97,12 @@ def _window(rates, c, channels, time, shift):
     """(positions, channels)."""
     rate = tl.load(rates + c, mask=c < channels, other=0.0)
     return tl.exp(-rate[None, :] * time[:, None]) + shift
+
+
+@triton.jit
+def _plane(index, length, W: tl.constexpr):
+    """Where a plane of (length, W) begins."""
+    return tl.full((), index, tl.int64) * length * W
 
 
 @triton.jit
@@ -140,7 +147,7 @@ def hidden_backward(
     tl.store(arguments + at, z, mask=inside[:, None])
     for k in tl.static_range(INNER):
         z = _next_argument(pack, z, k, frequency, E, W)
-        tl.store(arguments + (k + 1) * length.to(tl.int64) * W + at, z, mask=inside[:, None])
+        tl.store(arguments + _plane(k + 1, length, W) + at, z, mask=inside[:, None])
     time = _time(n, max_length)
     d_x = tl.zeros((POSITIONS, W), dtype=tl.float32)
     for start in range(0, channels, CHANNELS):
@@ -173,7 +180,7 @@ def level_backward(
         n = block * POSITIONS + tl.arange(0, POSITIONS)
         at = n[:, None] * W + row[None, :]
         inside = (n < length)[:, None]
-        z = tl.load(arguments + DEPTH * length.to(tl.int64) * W + at, mask=inside, other=0.0)
+        z = tl.load(arguments + _plane(DEPTH, length, W) + at, mask=inside, other=0.0)
         d_sine = tl.load(d_x + at, mask=inside, other=0.0) * _cosine(frequency * z)
         d_frequency += tl.sum(d_sine * z, axis=0)
         d_z = d_sine * frequency
@@ -181,7 +188,7 @@ def level_backward(
         if DEPTH == 0:
             x = _features(bands, n, max_length, E, PADDED)
         else:
-            before = tl.load(arguments + (DEPTH - 1) * length.to(tl.int64) * W + at, mask=inside, other=0.0)
+            before = tl.load(arguments + _plane(DEPTH - 1, length, W) + at, mask=inside, other=0.0)
             x = _sine(frequency * before)
             weight = tl.load(_inner(pack, DEPTH - 1, E, W) + row[:, None] * W + row[None, :])
             tl.store(d_x + at, tl.dot(d_z, weight, input_precision="tf32"), mask=inside)

@@ -35,7 +35,7 @@ class FilterShape(NamedTuple):
     """
 
     length: int
-    max_length: int
+    max_length: float
     shift: float
 
 

@@ -46,7 +46,7 @@ def fused(made: ImplicitFilter, length: int) -> torch.Tensor:
     count = (config.filter_emb_dim - 1) // 2
     bands = torch.linspace(1e-4, count - 1, count, device=DEVICE)
     rates = decay_rates(config, dtype=torch.float32, device=DEVICE)
-    shape = FilterShape(length, config.max_length, config.modulation_shift)
+    shape = FilterShape(length, float(config.max_length), config.modulation_shift)
     return fused_filter(shape, bands, rates, [*weights, last.weight])
 
 
