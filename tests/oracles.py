@@ -45,11 +45,13 @@ def filters(config: HyenaConfig, weights: Mapping[str, Array], length: int) -> A
     bands = (config.filter_emb_dim - 1) // 2
     channels = config.n_filters * config.d_model
     frequencies = np.linspace(1e-4, bands - 1, bands)
-    rates = np.linspace(
-        math.log(config.modulation_target) / config.modulation_slow_decay,
-        math.log(config.modulation_target) / config.modulation_fast_decay,
-        channels,
-    )
+    if config.filter_waves == "octaves":
+        longest = math.ceil(math.log2(config.max_length))
+        periods = [2 ** round(longest + (2 - longest) * i / (bands - 1)) for i in range(bands)]
+        frequencies = config.max_length / np.array(periods)
+    fall = -math.log(config.modulation_target)
+    spaced = np.geomspace if config.modulation_rates == "geometric" else np.linspace
+    rates = spaced(fall / config.modulation_slow_decay, fall / config.modulation_fast_decay, channels)
     freq = weights["implicit_filter.1.freq"][0]
     depth = 2 * config.filter_num_inner_mlps
     columns = []

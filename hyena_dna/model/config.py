@@ -45,6 +45,12 @@ class HyenaConfig(BaseModel):
     filter_emb_dim: int = Field(
         default=5, ge=3, description="Positional features of a filter: time, cosines and sines."
     )
+    filter_waves: Literal["linear", "octaves"] = Field(
+        default="linear",
+        description="Frequencies of these waves. linear: 0, 1, 2 ... periods over max_length, as published. octaves: "
+        "periods are powers of two from max_length down to 4 bp, so that a few features tell near positions apart "
+        "however long the filter.",
+    )
     filter_num_inner_mlps: int = Field(
         default=2, ge=0, description="Hidden layers of the filter network after the first."
     )
@@ -59,6 +65,10 @@ class HyenaConfig(BaseModel):
     )
     modulation_slow_decay: float = Field(
         default=1.5, gt=0, description="Fraction of max_length at which the slowest window reaches its target."
+    )
+    modulation_rates: Literal["linear", "geometric"] = Field(
+        default="linear",
+        description="How the decay rates of the windows are spread from slowest to fastest; linear as published.",
     )
     modulation_target: float = Field(
         default=0.01, gt=0, lt=1, description="Window height that defines the decay rates."

@@ -22,23 +22,29 @@ __all__ = ["ImplicitFilter", "Sine", "decay_rates", "positional_features"]
 _KNOWN_BYTES = {"cpu": 32 << 20, "cuda": 5 << 28}
 
 
-def positional_features(positions: torch.Tensor, max_length: int, emb_dim: int) -> torch.Tensor:
+def positional_features(positions: torch.Tensor, config: HyenaConfig) -> torch.Tensor:
     """Time, cosines and sines of absolute positions (HyenaDNA's complex exponential features).
 
-    Columns: t = n / (max_length - 1); cos(f w) for every band f; -sin(f w) for every band f, with
-    w = 2 pi n / max_length and (emb_dim - 1) / 2 bands spread evenly from 1e-4 to one less than their number.
+    Columns: t = n / (max_length - 1); cos(f w) for every band f; -sin(f w) for every band f, with w = 2 pi n /
+    max_length and (filter_emb_dim - 1) / 2 bands. `linear`: spread evenly from 1e-4 to one less than their number;
+    `octaves`: f w = 2 pi n / P, where the periods P are powers of two, evenly spread by their exponents.
 
     Args:
-        positions: (length,), positions n in bp from the start of the filter. In float32 the features are rounded step
-            by step as the published tables are, which published weights were trained with.
-        max_length: the length that positions are normalised by.
-        emb_dim: number of features, odd.
+        positions: (length,), positions n in bp from the start of the filter. In float32 the linear features are rounded
+            step by step as the published tables are, which published weights were trained with.
+        config: of the filters.
 
     Returns:
-        (length, emb_dim), in the dtype of `positions`.
+        (length, filter_emb_dim), in the dtype of `positions`.
     """
-    phase = _bands(emb_dim, positions.dtype, positions.device) * (2 * math.pi * positions[:, None] / max_length)
-    return torch.cat([_time(positions, max_length)[:, None], phase.cos(), -phase.sin()], dim=1)
+    dtype, device = positions.dtype, positions.device
+    if config.filter_waves == "octaves":
+        periods = _periods(config).to(dtype=dtype, device=device)
+        # Exact, whatever the position: of a product with a frequency rounding would leave little at far ones.
+        phase = 2 * math.pi * (positions[:, None].remainder(periods) / periods)
+    else:
+        phase = _bands(config.filter_emb_dim, dtype, device) * (2 * math.pi * positions[:, None] / config.max_length)
+    return torch.cat([_time(positions, config.max_length)[:, None], phase.cos(), -phase.sin()], dim=1)
 
 
 def _bands(emb_dim: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -46,27 +52,37 @@ def _bands(emb_dim: int, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
 
 
+def _periods(config: HyenaConfig) -> torch.Tensor:
+    """Periods of the waves in bp, longest first; some come twice where there are more waves than octaves."""
+    longest = max(2, (config.max_length - 1).bit_length())
+    exponents = torch.linspace(longest, 2, (config.filter_emb_dim - 1) // 2, dtype=torch.float64)
+    return torch.exp2(exponents.round())
+
+
 def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Decay per unit of time of every filter channel's window, from slow to fast.
 
-    A channel falls to `modulation_target` at its share of max_length: evenly spaced rates between
-    -ln(target) / slow_decay and -ln(target) / fast_decay.
+    A channel falls to `modulation_target` at its share of max_length: rates between -ln(target) / slow_decay and
+    -ln(target) / fast_decay, evenly or geometrically spaced (`modulation_rates`).
 
     Returns:
         (n_filters * d_model,), positive.
     """
     depth = -math.log(config.modulation_target)
     slowest, fastest = depth / config.modulation_slow_decay, depth / config.modulation_fast_decay
-    return torch.linspace(slowest, fastest, config.n_filters * config.d_model, dtype=dtype, device=device)
+    channels = config.n_filters * config.d_model
+    if config.modulation_rates == "geometric":
+        exponents = torch.linspace(0, 1, channels, dtype=dtype, device=device)
+        return slowest * (fastest / slowest) ** exponents
+    return torch.linspace(slowest, fastest, channels, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=16)
 def _tables(config: HyenaConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Frequencies of the features, and decay rates, float32; they depend on no parameter."""
     with torch.inference_mode(False):
-        return _bands(config.filter_emb_dim, torch.float32, device), decay_rates(
-            config, dtype=torch.float32, device=device
-        )
+        rates = decay_rates(config, dtype=torch.float32, device=device)
+        return _bands(config.filter_emb_dim, torch.float32, device), rates
 
 
 def _time(positions: torch.Tensor, max_length: int) -> torch.Tensor:
@@ -213,7 +229,8 @@ class ImplicitFilter(nn.Module):
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_filter import is_supported
 
-        return is_supported(self.config.filter_order, self.config.filter_emb_dim)
+        linear = self.config.filter_waves == "linear"
+        return linear and is_supported(self.config.filter_order, self.config.filter_emb_dim)
 
     def _fused(self, length: int) -> torch.Tensor:
         """(n_filters * d_model, length)."""
@@ -238,7 +255,7 @@ class ImplicitFilter(nn.Module):
         config, dtype, device = self.config, self._dtype, self.bias.device
         positions = torch.arange(start, stop, dtype=dtype, device=device)
         *hidden, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
-        x = positional_features(positions, config.max_length, config.filter_emb_dim)
+        x = positional_features(positions, config)
         for layer in hidden:
             x = self.implicit_filter["1"](F.linear(x, layer.weight.to(dtype), layer.bias.to(dtype)))
         kernel = last.weight.to(dtype) @ x.T

@@ -24,7 +24,7 @@ TOLERANCE = 2e-6
 def make_tables(config: HyenaConfig) -> dict[str, Tensor]:
     """The tables of every mixer, float32, by their standalone names; mixers share memory."""
     positions = torch.arange(config.max_length, dtype=torch.float32)
-    z = positional_features(positions, config.max_length, config.filter_emb_dim)[None]
+    z = positional_features(positions, config)[None]
     # The published sign is negative; only the magnitude is used.
     deltas = -decay_rates(config, dtype=torch.float32, device=positions.device)[None, None]
     one = {"pos_emb.z": z, "pos_emb.t": z[..., :1], "modulation.deltas": deltas}

@@ -20,7 +20,8 @@ Windows = Callable[..., list[StrandWindow]]
 
 FLOAT64_BOUND = 1e-10
 FLOAT32_BOUND = 1e-4
-# Two whole passes in the float32 of a GPU; the delta method itself keeps to the bound above (test_fused_delta).
+# The float32 of a GPU against two whole passes there, or against a CPU, which makes other filters by the last digits;
+# given the filters, the delta method keeps to the bound above (test_fused_delta).
 GPU_BOUND = 5e-4
 """Largest difference of an LLR, in nats, where LLRs are around 10."""
 
@@ -89,7 +90,7 @@ def test_delta_on_a_gpu(make_model: MakeModel, random_windows: Windows, window: 
     on_gpu, two = both(model, windows, 1024)
     assert worst(on_gpu, two) < GPU_BOUND
     on_cpu = VariantScorer(model.cpu(), span=1024).score(windows)
-    assert worst(on_gpu, on_cpu) < FLOAT32_BOUND
+    assert worst(on_gpu, on_cpu) < GPU_BOUND
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2, 253, 255])
