@@ -39,7 +39,7 @@ def positional_features(positions: torch.Tensor, config: HyenaConfig) -> torch.T
     """
     dtype, device = positions.dtype, positions.device
     if config.filter_waves == "octaves":
-        periods = _periods(config).to(dtype=dtype, device=device)
+        periods = _periods(config, dtype, device)
         # Exact, whatever the position: of a product with a frequency rounding would leave little at far ones.
         phase = 2 * math.pi * (positions[:, None].remainder(periods) / periods)
     else:
@@ -52,11 +52,13 @@ def _bands(emb_dim: int, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
 
 
-def _periods(config: HyenaConfig) -> torch.Tensor:
+def _periods(config: HyenaConfig, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Periods of the waves in bp, longest first; some come twice where there are more waves than octaves."""
     longest = max(2, (config.max_length - 1).bit_length())
-    exponents = torch.linspace(longest, 2, (config.filter_emb_dim - 1) // 2, dtype=torch.float64)
-    return torch.exp2(exponents.round())
+    exponents = torch.linspace(longest, 2, (config.filter_emb_dim - 1) // 2, dtype=torch.float64, device=device)
+    return torch.bitwise_left_shift(torch.ones((), dtype=torch.int64, device=device), exponents.round().long()).to(
+        dtype
+    )
 
 
 def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
