@@ -50,8 +50,9 @@ FINETUNE_COLUMNS = ("seed", "fold", "epoch", "step", "loss", "lr", "val_loss", "
 
 # What a resumed run may change, because no number depends on it; where files lie plays no part either.
 _RESUMABLE = frozenset(
-    {"trainer.checkpoint_seconds", "data.genome", "data.regions", "data.train", "data.dev", "data.test", "data.folds"}
-)
+    {"trainer.checkpoint_seconds", "trainer.graph", "data.genome", "data.regions", "data.train", "data.dev",
+     "data.test", "data.folds"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,26 @@ from hyena_dna.model.classifier import SequenceClassifier
 from hyena_dna.training.engine import Precision
 from hyena_dna.training.finetune_data import LabelledData
 
-__all__ = ["DeviceExamples", "Examples", "autocast", "predict_logits", "strand_features"]
+__all__ = ["BatchShape", "DeviceExamples", "Examples", "autocast", "predict_logits", "strand_features"]
 
 # Tokens of one forward pass without gradients. On a CPU speed is flat from 2,048 tokens on, and new memory is dear.
 _PASS_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 19}
 # Rows are padded to a multiple of this many tokens, so that few lengths of filters are made.
 _MULTIPLE = 64
+
+
+class BatchShape(NamedTuple):
+    """What decides how the tensors of a batch are shaped.
+
+    Attributes:
+        rows: examples.
+        width: tokens of a row, padding included.
+        padded: whether there is padding.
+    """
+
+    rows: int
+    width: int
+    padded: bool
 
 
 class Examples(NamedTuple):
@@ -34,6 +49,12 @@ class Examples(NamedTuple):
     input_ids: Tensor
     padding: Tensor | None
     targets: Tensor
+
+    @property
+    def shape(self) -> BatchShape:
+        """Of the batch."""
+        rows, width = self.input_ids.shape
+        return BatchShape(rows, width, self.padding is not None)
 
 
 class DeviceExamples:
@@ -66,15 +87,22 @@ class DeviceExamples:
             rows: row numbers.
             on_device: the same on the device, where they are there already.
         """
-        lengths = self.lengths[rows]
-        widest = self._ids.shape[1]
-        longest = int(lengths.max())
-        full = bool((lengths == longest).all())
-        width = longest if full else min(-(-longest // _MULTIPLE) * _MULTIPLE, widest)
+        _, width, padded = self.shape(rows)
         at = self.send(rows) if on_device is None else on_device
-        ids = self._ids[at, :width]
-        padding = None if full else torch.arange(width, device=self.device) >= self._lengths[at, None]
-        return Examples(ids, padding, self._targets[at])
+        padding = torch.arange(width, device=self.device) >= self._lengths[at, None] if padded else None
+        return Examples(self._ids[at, :width], padding, self._targets[at])
+
+    def shape(self, rows: NDArray[np.int64]) -> BatchShape:
+        """What `batch` makes of these rows, without a look at the device."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max())
+        if (lengths == longest).all():
+            return BatchShape(len(rows), longest, False)
+        return BatchShape(len(rows), min(-(-longest // _MULTIPLE) * _MULTIPLE, self._ids.shape[1]), True)
+
+    def usual_shape(self, batches: Iterable[NDArray[np.int64]]) -> BatchShape:
+        """The shape that most of these batches, each given by its rows, have; the first of several such."""
+        return Counter(map(self.shape, batches)).most_common(1)[0][0]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

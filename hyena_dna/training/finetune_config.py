@@ -154,6 +154,7 @@ class FinetuneTrainer(Config):
     bootstrap: int = Field(default=1000, ge=0, description="Resamples behind each interval.")
     baselines: tuple[Baseline, ...] = Field(default=("gc", "kmer", "cnn"), description="Simple models to compare with.")
     checkpoint_seconds: float = Field(default=20.0, ge=0, description="Least time between checkpoints.")
+    graph: bool = Field(default=True, description="Record small steps on a GPU as CUDA graphs: no time for launches.")
 
 
 class FinetuneConfig(Config):

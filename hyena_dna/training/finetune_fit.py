@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hyena_dna.errors import InputError, RunError
 from hyena_dna.evaluation.calibration import probabilities
 from hyena_dna.evaluation.metrics import MAIN_METRIC, evaluate
 from hyena_dna.evaluation.tasks import Targets
-from hyena_dna.model.classifier import SequenceClassifier, TaskConfig, reverse_complement_rows
+from hyena_dna.model.classifier import SequenceClassifier, TaskConfig
 from hyena_dna.training.checkpoints import (
     RunState,
     checkpoint_path,
@@ -26,15 +25,13 @@ from hyena_dna.training.checkpoints import (
     prune_checkpoints,
     save_checkpoint,
 )
-from hyena_dna.training.engine import Precision, step_seed
-from hyena_dna.training.finetune_batches import DeviceExamples, autocast, predict_logits
+from hyena_dna.training.engine import Precision
+from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits
 from hyena_dna.training.finetune_config import FinetuneConfig
+from hyena_dna.training.finetune_engine import FinetuneEngine
 from hyena_dna.training.finetune_loss import class_weights, weighted_loss
-from hyena_dna.training.finetune_optim import finetune_optimizer
 from hyena_dna.training.metrics_log import CsvLog
-from hyena_dna.training.optim import set_lr_scale
 from hyena_dna.training.progress import Progress
-from hyena_dna.training.resources import activation_bytes
 from hyena_dna.training.schedule import lr_scale
 from hyena_dna.training.signals import StopSignals
 
@@ -42,8 +39,8 @@ __all__ = ["Fit", "FitOptions", "fit", "is_better", "validation_value"]
 
 _BEST = "best-weights.safetensors"
 _LOWER_IS_BETTER = frozenset({"mse", "mae"})
-_CPU_PASS_TOKENS = 1 << 14
-_GPU_SHARE = 0.6
+# Batches that the shape of most is told from.
+_SHAPED_BATCHES = 1000
 _SHOWN_SECONDS = 2.0
 
 
@@ -200,18 +197,28 @@ class _Fitting:
         self.optim = config.optim
         self.order = _Order(train, config.optim.batch_size, options.seed)
         self.total = config.optim.epochs * self.order.steps
-        self.optimizer = finetune_optimizer(classifier, config.optim)
-        self.scaler = torch.amp.GradScaler(examples.device.type, enabled=options.precision == "fp16")
         weights = class_weights(classifier.task, targets[train], config.optim.class_weights)
-        self.weights = None if weights is None else weights.to(examples.device)
-        self.trained = {name: value for name, value in classifier.named_parameters() if value.requires_grad}
+        rows = self.order.epoch(0)
+        steps = range(min(self.order.steps, _SHAPED_BATCHES))
+        self.engine = FinetuneEngine(
+            classifier,
+            examples,
+            config,
+            None if weights is None else weights.to(examples.device),
+            total_steps=self.total,
+            usual=examples.usual_shape(rows[self.order.slice(step)] for step in steps),
+            longest=int(examples.lengths[train].max()),
+            precision=options.precision,
+            seed=options.seed,
+            fold=options.fold,
+        )
+        trained = {name: value for name, value in classifier.named_parameters() if value.requires_grad}
         # What changes in training: the running statistics of the head do, without a gradient.
         norm = classifier.classifier.norm
         following = {} if norm is None else dict(norm.named_parameters(prefix="classifier.norm"))
-        self.changing = {**self.trained, **following}
+        self.changing = {**trained, **following}
         self.best = {name: value.detach().clone() for name, value in self.changing.items()}
         self.state = Fit()
-        self.pass_rows = self._rows_per_pass(int(examples.lengths[train].max()))
         self.bases = float(examples.lengths[train].mean()) * min(config.optim.batch_size, len(train))
         self.progress = Progress(self.total, int(self.total * self.bases), quiet=options.quiet)
 
@@ -225,7 +232,7 @@ class _Fitting:
         shown = saved = began = time.monotonic()
         while state.step < self.total and state.worse < self.optim.patience:
             part = self.order.slice(state.step)
-            sums += self._step(state.step, rows[part], on_device[part])
+            sums += self.engine.step(state.step, rows[part], on_device[part])
             state.step += 1
             if state.step % self.order.steps == 0:
                 epoch = state.step // self.order.steps
@@ -254,60 +261,10 @@ class _Fitting:
         return state
 
     def _begin_epoch(self, epoch: int) -> tuple[NDArray[np.int64], Tensor]:
+        # Validation leaves it in evaluation mode.
+        self.classifier.train()
         rows = self.order.epoch(epoch)
         return rows, self.examples.send(rows)
-
-    def _step(self, step: int, rows: NDArray[np.int64], on_device: Tensor) -> Tensor:
-        """One optimiser step; returns the sums of losses and weights, (2,), on the device."""
-        self.classifier.train()
-        torch.manual_seed(step_seed(self.options.seed, step, self.options.fold))
-        set_lr_scale(self.optimizer, lr_scale(step, self.total, self.optim))
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, device=self.examples.device)
-        try:
-            for part in self._parts(len(rows)):
-                sums += self._pass(rows[part], on_device[part], len(rows))
-        except torch.OutOfMemoryError as error:
-            error.__traceback__ = None
-            raise RunError(
-                f"out of GPU memory with {self.pass_rows} examples per forward pass: set optim.batch_size lower"
-            ) from None
-        self.scaler.unscale_(self.optimizer)
-        gradients = [value.grad for value in self.trained.values() if value.grad is not None]
-        # Sums were divided by the number of rows; the mean is over weights.
-        factor = len(rows) / sums[1]
-        norm = torch.nn.utils.get_total_norm(gradients) * factor
-        torch._foreach_mul_(gradients, factor * (self.optim.clip / (norm + 1e-6)).clamp(max=1.0))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return sums
-
-    def _pass(self, rows: NDArray[np.int64], on_device: Tensor, of: int) -> Tensor:
-        batch = self.examples.batch(rows, on_device)
-        ids, padding = batch.input_ids, batch.padding
-        if self.classifier.task.average_strands and not self.classifier.task.both_strands:
-            lengths = None if padding is None else (~padding).sum(1)
-            coin = torch.rand(len(ids), 1, device=ids.device) < 0.5
-            ids = torch.where(coin, reverse_complement_rows(ids, lengths), ids)
-        with autocast(self.examples.device, self.options.precision):
-            logits = self.classifier(ids, padding)
-        loss, weight = weighted_loss(self.classifier.task, logits.float(), batch.targets, self.weights)
-        self.scaler.scale(loss / of).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([loss.detach(), weight])
-
-    def _parts(self, count: int) -> Iterator[slice]:
-        for start in range(0, count, self.pass_rows):
-            yield slice(start, start + self.pass_rows)
-
-    def _rows_per_pass(self, longest: int) -> int:
-        """Rows whose activations fit in memory at once; more than that are several passes of one step."""
-        device, model = self.examples.device, self.classifier.model
-        if device.type != "cuda":
-            return max(1, _CPU_PASS_TOKENS // longest)
-        free, _ = torch.cuda.mem_get_info(device)
-        strands = 2 if self.classifier.task.both_strands else 1
-        per_row = longest * strands * activation_bytes(model.config, self.options.precision, recompute=False)
-        return max(1, int(_GPU_SHARE * free / per_row))
 
     def _end_epoch(self, epoch: int, loss: float) -> None:
         """Validate after an epoch, or before the first one."""
@@ -359,13 +316,13 @@ class _Fitting:
             config=self.config.model_dump(mode="json"),
             fingerprints=options.fingerprints,
             offsets={"metrics": options.log.sync()},
-            scaler=self.scaler.state_dict(),
+            scaler=self.engine.scaler.state_dict(),
             finetune=kept,
         )
         options.folder.mkdir(parents=True, exist_ok=True)
         # The best weights first: a checkpoint never speaks of weights that are not there.
         save_checkpoint(options.folder / f"{state.best_epoch}-{_BEST}", _Weights(self.best), None, run)
-        save_checkpoint(checkpoint_path(options.folder, state.step), self.classifier, self.optimizer, run)
+        save_checkpoint(checkpoint_path(options.folder, state.step), self.classifier, self.engine.optimizer, run)
         prune_checkpoints(options.folder, 1)
         for left in options.folder.glob(f"*-{_BEST}"):
             if left.name != f"{state.best_epoch}-{_BEST}":
@@ -377,14 +334,14 @@ class _Fitting:
         path = latest_checkpoint(options.folder)
         if path is None:
             return False
-        run = load_checkpoint(path, self.classifier, self.optimizer)
+        run = load_checkpoint(path, self.classifier, self.engine.optimizer)
         if run.fingerprints != options.fingerprints:
             raise InputError("the model or the data are not what the run began with", file=path,
                              remedy="begin a new run with another -o")  # fmt: skip
         kept = dict(run.finetune)
         kept["best_value"] = -math.inf if kept["best_value"] is None else kept["best_value"]
         self.state = Fit(step=run.step, **kept)
-        self.scaler.load_state_dict(run.scaler)
+        self.engine.scaler.load_state_dict(run.scaler)
         load_checkpoint(options.folder / f"{self.state.best_epoch}-{_BEST}", _Weights(self.best))
         return True
 

@@ -61,7 +61,8 @@ def weighted_loss(task: TaskConfig, logits: Tensor, targets: Tensor, weights: Te
     if task.kind == "regression":
         # In units of the spread of the labels, so that one learning rate suits all of them.
         error = (logits - targets) / task.scale
-        return error.square().sum(), error.new_tensor(error.numel())
+        # Filled on the device: a number of the host's would have to be waited for.
+        return error.square().sum(), error.new_full((), error.numel())
     if task.kind == "multiclass":
         losses = functional.cross_entropy(logits, targets, reduction="none")
         factor = torch.ones_like(losses) if weights is None else weights[targets]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from hyena_dna.model.model import HyenaDNA
-
-if TYPE_CHECKING:
-    from hyena_dna.training.engine import TokenBatch
 
 __all__ = ["GraphedPass", "suits_graph"]
 
@@ -19,6 +16,8 @@ __all__ = ["GraphedPass", "suits_graph"]
 # activations between steps would be worth gigabytes.
 _MOST_VALUES = 1 << 28
 _WARM_UPS = 2
+
+Batch = TypeVar("Batch", bound=NamedTuple)
 
 
 def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
@@ -33,27 +32,36 @@ def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
     return device.type == "cuda" and small and not noisy and not model.backbone.recompute
 
 
-class GraphedPass:
+class GraphedPass(Generic[Batch]):
     """Runs passes of one shape through a graph, and records anew where the shape or the gradients' memory changes.
 
     Gradients are added into those that parameters already have: they are kept between steps and set to zero in place.
+    A batch is a named tuple of tensors on the device, or None in the place of one.
 
     Args:
-        run: makes a pass, adds its gradients, and returns sums on the device. It must not wait for the device.
+        run: makes a pass, adds its gradients, and returns sums on the device. It must not wait for the device, copy
+            from the host, or draw random numbers.
         parameters: those that get gradients.
+        state: what else a pass writes to, in place: recording leaves it as it was.
     """
 
-    def __init__(self, run: Callable[[TokenBatch, int], Tensor], parameters: Iterable[torch.nn.Parameter]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Batch, int], Tensor],
+        parameters: Iterable[torch.nn.Parameter],
+        state: Iterable[Tensor] = (),
+    ) -> None:
         self._run = run
         self._parameters = list(parameters)
-        self._key: tuple[torch.Size, int] | None = None
+        self._state = list(state)
+        self._key: tuple[object, ...] | None = None
         # The graph adds to these very tensors.
         self._gradients: list[Tensor | None] = []
         self._graph: torch.cuda.CUDAGraph
-        self._batch: TokenBatch
+        self._batch: Batch
         self._sums: Tensor
 
-    def __call__(self, batch: TokenBatch, nominal: int) -> Tensor:
+    def __call__(self, batch: Batch, nominal: int) -> Tensor:
         """Make a pass; the first of its shape has to be the first of its step.
 
         Args:
@@ -63,33 +71,41 @@ class GraphedPass:
         Returns:
             What `run` returns; overwritten by the next call.
         """
-        key = (batch.input_ids.shape, nominal)
-        if key != self._key or any(p.grad is not g for p, g in zip(self._parameters, self._gradients, strict=True)):
-            self._record(batch, nominal)
-            self._key = key
-            self._gradients = [parameter.grad for parameter in self._parameters]
-        for kept, given in zip(self._batch, batch, strict=True):
-            kept.copy_(given)
-        self._graph.replay()
+        shapes = (None if tensor is None else (tensor.shape, tensor.dtype) for tensor in batch)
+        key = (nominal, *shapes)
+        # Streams and recordings belong to the current device, whichever device tensors are on.
+        with torch.cuda.device(next(tensor.device for tensor in batch if tensor is not None)):
+            if key != self._key or any(p.grad is not g for p, g in zip(self._parameters, self._gradients, strict=True)):
+                self._record(batch, nominal)
+                self._key = key
+                self._gradients = [parameter.grad for parameter in self._parameters]
+            for kept, given in zip(self._batch, batch, strict=True):
+                if kept is not None:
+                    kept.copy_(given)
+            self._graph.replay()
         return self._sums
 
-    def _record(self, batch: TokenBatch, nominal: int) -> None:
+    def _record(self, batch: Batch, nominal: int) -> None:
         # What the last graph holds is free before the next one takes its own.
         self._key = None
         self.__dict__.pop("_graph", None)
         self.__dict__.pop("_sums", None)
-        self._batch = type(batch)(*(tensor.clone() for tensor in batch))
+        self._batch = batch._make(None if tensor is None else tensor.clone() for tensor in batch)
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            # Kernels are compiled, libraries set up and gradients made outside the recording.
-            for _ in range(_WARM_UPS):
-                self._run(self._batch, nominal)
+            self._rehearse(self._batch, nominal)
         torch.cuda.current_stream().wait_stream(side)
-        self._zero()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._sums = self._run(self._batch, nominal)
 
-    def _zero(self) -> None:
+    def _rehearse(self, batch: Batch, nominal: int) -> None:
+        """Compile kernels, set up libraries and make gradients outside the recording; else nothing is left behind."""
+        before = [tensor.clone() for tensor in self._state]
+        for _ in range(_WARM_UPS):
+            self._run(batch, nominal)
+        with torch.no_grad():
+            for tensor, value in zip(self._state, before, strict=True):
+                tensor.copy_(value)
         torch._foreach_zero_([parameter.grad for parameter in self._parameters if parameter.grad is not None])

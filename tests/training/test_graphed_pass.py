@@ -9,7 +9,7 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.engine import Engine, Precision, TokenBatch
-from hyena_dna.training.graphed_pass import suits_graph
+from hyena_dna.training.graphed_pass import GraphedPass, suits_graph
 from hyena_dna.training.optim import build_optimizer
 from hyena_dna.training.plan import StepPlan
 
@@ -57,6 +57,28 @@ def test_a_step_counts_as_a_write_to_every_parameter() -> None:
     before = unused._version
     made.step(0, batches("cpu", 1))
     assert unused._version > before
+
+
+def test_what_comes_before_a_recording_leaves_no_trace() -> None:
+    weight, unused = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    weight.grad = torch.ones(3)
+    running = torch.tensor([5.0])
+    seen = []
+
+    def run(batch: TokenBatch, nominal: int) -> torch.Tensor:
+        seen.append(float(running))
+        running.lerp_(batch.loss_weight.mean()[None], 0.5)
+        torch.autograd.backward((weight * running).sum() / nominal)
+        return running.clone()
+
+    made = GraphedPass(run, [weight, unused], [running])
+    kept = weight.grad
+    made._rehearse(batches("cpu", 1)[0], 2)
+    assert seen == [5.0, 3.0], "as in training"
+    assert running.tolist() == [5.0]
+    assert weight.grad is kept
+    assert weight.grad.tolist() == [0.0] * 3
+    assert unused.grad is None
 
 
 @pytest.mark.gpu
