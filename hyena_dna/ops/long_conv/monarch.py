@@ -2,145 +2,24 @@
 
 Sequences of up to 4,096 points are convolved in one kernel that reads its input and writes its output once. Longer ones
 take three: along columns, along rows (with the product of spectra in the middle), along columns; complex float16
-intermediates are what memory sees in between. See `hyena_dna.ops.long_conv.monarch_transforms` for the arithmetic.
+intermediates are what memory sees in between. `hyena_dna.ops.long_conv.monarch_transforms` has the arithmetic.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 
 from hyena_dna.ops.long_conv import monarch_passes as passes
 from hyena_dna.ops.long_conv import monarch_tiles as tiles
-from hyena_dna.ops.long_conv.dispatch import MONARCH_LENGTH
+from hyena_dna.ops.long_conv.monarch_plan import MonarchPlan, monarch_plan
 
-__all__ = ["MonarchPlan", "Spectrum", "monarch_long_conv", "monarch_plan", "monarch_spectrum"]
+__all__ = ["Spectrum", "convolve", "convolve_backward", "monarch_long_conv", "monarch_spectrum"]
 
-_TILE = 4096
 _Gradients = tuple[torch.Tensor | None, ...]
-
-
-@dataclass(frozen=True)
-class MonarchPlan:
-    """How a transform of `size` points is split, and its tables on one device.
-
-    Attributes:
-        size: points M, a power of two.
-        n1: rows of the outer split; 1 where one kernel does it all.
-        r1: first radix of a row.
-        r2: second radix of a row.
-        tile: rows that one program transforms.
-        columns: columns that one program of the outer passes transforms.
-        split: whether the columns' transform is split once more, into radix 16 twice.
-        f1: (2, r1, r1) Fourier matrix; likewise f2 (2, r2, r2), and outer_f of the columns.
-        twiddle: (2, r1, r2) of a row; likewise inner of a split column.
-        outer_left: (2, n1, r1), float32, and outer_right (2, n1, r2), whose product is the twiddle between columns and
-            rows.
-        ramp: (2, size) where n1 is 1, else ramp_rows (2, n1) and ramp_columns (2, r1 * r2), whose product it is.
-    """
-
-    size: int
-    n1: int
-    r1: int
-    r2: int
-    tile: int
-    columns: int
-    split: bool
-    f1: torch.Tensor
-    f2: torch.Tensor
-    outer_f: torch.Tensor
-    twiddle: torch.Tensor
-    inner: torch.Tensor
-    outer_left: torch.Tensor
-    outer_right: torch.Tensor
-    ramp: torch.Tensor
-    ramp_rows: torch.Tensor
-    ramp_columns: torch.Tensor
-
-    @property
-    def n2(self) -> int:
-        """Points of a row."""
-        return self.r1 * self.r2
-
-    @property
-    def outer_radix(self) -> int:
-        """Size of the Fourier matrix of the columns."""
-        return 16 if self.split else self.n1
-
-    @property
-    def outer_launch(self) -> dict[str, Any]:
-        """Constants of the kernels that work along columns."""
-        return {
-            "R": self.outer_radix, "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
-            "num_stages": 1,
-        }  # fmt: skip
-
-    @property
-    def row_launch(self) -> dict[str, Any]:
-        """Constants of the kernels that work along rows."""
-        return {"R1": self.r1, "R2": self.r2, "T": self.tile, "num_stages": 1}
-
-    @property
-    def row_tables(self) -> tuple[torch.Tensor, ...]:
-        """Tables of the kernels that work along rows."""
-        return self.f1, self.f2, self.twiddle, self.outer_left, self.outer_right
-
-
-@lru_cache(maxsize=64)
-def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
-    """The plan for sequences of `length` positions, with tables on `device`.
-
-    Raises:
-        ValueError: `length` is above `MONARCH_LENGTH`.
-    """
-    if not 1 <= length <= MONARCH_LENGTH:
-        raise ValueError(f"the Monarch convolution takes 1 to {MONARCH_LENGTH:,} positions, not {length:,}")
-    size = max(256, 1 << (length - 1).bit_length())
-    n1 = 1 if size <= _TILE else max(16, size // _TILE)
-    n2 = size // n1
-    r1 = 1 << ((n2.bit_length() - 1) // 2)
-    r2 = n2 // r1
-    split = n1 == 256
-    radix = 16 if split else n1
-
-    def roots(
-        rows: int, columns: int, period: int, *, step: int = 1, norm: float = 1.0, dtype: torch.dtype = torch.float16
-    ) -> torch.Tensor:
-        # Exponents are reduced in integers: a rounded angle of a million periods would be no angle at all.
-        exponent = torch.outer(torch.arange(rows), torch.arange(columns) * step) % period
-        angle = exponent.double() * (-2 * math.pi / period)
-        return torch.stack([angle.cos(), angle.sin()]).mul_(norm).to(device, dtype)
-
-    def ramp(positions: torch.Tensor) -> torch.Tensor:
-        angle = positions.double() * (math.pi / (2 * size))
-        return torch.stack([angle.cos(), angle.sin()]).to(device, torch.float32)
-
-    def fourier(radix: int) -> torch.Tensor:
-        return roots(radix, radix, radix, norm=radix**-0.5)
-
-    return MonarchPlan(
-        size=size,
-        n1=n1,
-        r1=r1,
-        r2=r2,
-        tile=min(_TILE // n2, n1) if n1 > 1 else _TILE // n2,
-        columns=min(n2, 32 if split else _TILE // n1),
-        split=split,
-        f1=fourier(r1),
-        f2=fourier(r2),
-        outer_f=fourier(radix),
-        twiddle=roots(r1, r2, n2),
-        inner=roots(radix, radix, n1 if split else 1),
-        outer_left=roots(n1, r1, size, step=r2, dtype=torch.float32),
-        outer_right=roots(n1, r2, size, dtype=torch.float32),
-        ramp=ramp(torch.arange(size if n1 == 1 else 1)),
-        ramp_rows=ramp(torch.arange(n1) * n2),
-        ramp_columns=ramp(torch.arange(n2)),
-    )
 
 
 @dataclass(frozen=True)
@@ -177,35 +56,33 @@ def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
     return Spectrum(values, bound)
 
 
-def monarch_long_conv(
-    u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None, spectrum: Spectrum | None = None
-) -> torch.Tensor:
+def monarch_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
     """Causal convolution of every channel with a kernel as long as the sequence, relative L2 error about 1e-3.
 
     float16 operands, float32 accumulation. Rounding noise is spread over the whole sequence, so that causality holds to
     the precision only. Differentiable once. Deterministic.
 
     Args:
-        u: (batch, channels, length), the last dimension contiguous; float32, bfloat16 or float16.
+        u: (batch, channels, length); float32, bfloat16 or float16.
         kernel: (channels, length), float32.
         skip: (channels,), or None for no direct term.
-        spectrum: of `kernel`, where it is known.
 
     Returns:
         (batch, channels, length), in the dtype of `u`.
+
+    Raises:
+        ValueError: `length` is above `MONARCH_LENGTH`.
     """
-    y: torch.Tensor = _MonarchConv.apply(u, kernel, skip, spectrum)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _MonarchConv.apply(u, kernel, skip)  # type: ignore[no-untyped-call]
     return y
 
 
 class _MonarchConv(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, spectrum: Spectrum | None
-    ) -> torch.Tensor:
+    def forward(ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
         if u.stride(-1) != 1:
             u = u.contiguous()
-        spectrum = monarch_spectrum(kernel) if spectrum is None else spectrum
+        spectrum = monarch_spectrum(kernel)
         ctx.save_for_backward(u, spectrum.values, spectrum.bound, skip)
         ctx.kernel_dtype = kernel.dtype
         return convolve(u, spectrum, skip)
@@ -215,25 +92,29 @@ class _MonarchConv(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         u, values, bound, skip = ctx.saved_tensors
         d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound), skip)
-        return d_u, d_kernel.to(ctx.kernel_dtype), None if d_skip is None else d_skip.to(skip.dtype), None
+        return d_u, d_kernel.to(ctx.kernel_dtype), None if d_skip is None else d_skip.to(skip.dtype)
 
 
-def convolve(
-    u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None, *, correlate: bool = False
-) -> torch.Tensor:
-    """`monarch_long_conv` outside autograd; `correlate` runs time backwards, which is its gradient in `u`."""
+def convolve(u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None) -> torch.Tensor:
+    """`monarch_long_conv` with known spectra and without autograd.
+
+    Args:
+        u: (batch, channels, length), adjacent along positions.
+        spectrum: of the kernels.
+        skip: (channels,), or None for no direct term.
+
+    Returns:
+        (batch, channels, length), in the dtype of `u`, contiguous.
+    """
     batch, channels, length = u.shape
     plan = monarch_plan(length, u.device)
-    y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    sign = -1 if correlate else 1
     if plan.n1 == 1:
-        tiles.tile_forward[(channels * -(-batch // plan.tile),)](
-            u, spectrum.values, spectrum.bound, skip, y, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels,
-            length, u.stride(0), u.stride(1), **plan.row_launch, SKIP=skip is not None, SIGN=sign,
-        )  # fmt: skip
-        return y
+        return _convolve_tiles(plan, u, spectrum, skip, 1)
+    y = torch.empty_like(u, memory_format=torch.contiguous_format)
     work, scale = _first_pass(plan, u)
-    _second_pass(plan, work, spectrum, batch, sign)
+    passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
+        work, spectrum.values, *plan.row_tables, batch, channels, **plan.row_launch, N1=plan.n1
+    )
     _columns_inverse(plan, work, spectrum.bound / scale, skip, u, y)
     return y
 
@@ -241,7 +122,17 @@ def convolve(
 def convolve_backward(
     grad: torch.Tensor, u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Gradients of `convolve`: of the input in its dtype, of kernel and skip term in float32."""
+    """Gradients of `convolve`: of the input in its dtype, of kernels and skip term in float32.
+
+    Args:
+        grad: (batch, channels, length), of the output.
+        u: (batch, channels, length), the input, adjacent along positions.
+        spectrum: of the kernels.
+        skip: (channels,), or None.
+
+    Returns:
+        (batch, channels, length); (channels, length); (channels,), or None where there is no skip term.
+    """
     batch, channels, length = u.shape
     plan = monarch_plan(length, u.device)
     if grad.stride(-1) != 1:
@@ -265,7 +156,7 @@ def convolve_backward(
             **plan.row_launch, num_warps=8,
         )  # fmt: skip
         d_skip = None if d_skips is None else d_skips.sum(0)
-        return convolve(grad, spectrum, skip, correlate=True), d_kernel, d_skip
+        return _convolve_tiles(plan, grad, spectrum, skip, -1), d_kernel, d_skip
     work, u_scale = _first_pass(plan, u)
     d_work, g_scale = _first_pass(plan, grad)
     # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
@@ -292,19 +183,25 @@ def convolve_backward(
     return d_u, d_kernel, d_skip
 
 
+def _convolve_tiles(
+    plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None, sign: int
+) -> torch.Tensor:
+    """Convolve (`sign` 1), or run time backwards (-1), which is the gradient in the input, in one kernel."""
+    batch, channels, length = u.shape
+    y = torch.empty_like(u, memory_format=torch.contiguous_format)
+    tiles.tile_forward[(channels * -(-batch // plan.tile),)](
+        u, spectrum.values, spectrum.bound, skip, y, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels,
+        length, u.stride(0), u.stride(1), **plan.row_launch, SKIP=skip is not None, SIGN=sign,
+    )  # fmt: skip
+    return y
+
+
 def _first_pass(plan: MonarchPlan, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Sequences after the pass along columns, and what they were multiplied by (batch, channels)."""
     scale = _inverse_peak(x)
     work = x.new_empty((x.shape[0] * x.shape[1], 2, plan.size), dtype=torch.float16)
     _columns_forward(plan, x, scale, work)
     return work, scale
-
-
-def _second_pass(plan: MonarchPlan, work: torch.Tensor, spectrum: Spectrum, batch: int, sign: int) -> None:
-    channels = len(spectrum.bound)
-    passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
-        work, spectrum.values, *plan.row_tables, batch, channels, **plan.row_launch, N1=plan.n1, SIGN=sign,
-    )  # fmt: skip
 
 
 def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tensor | None) -> None:

@@ -18,35 +18,21 @@ __all__ = [
 
 
 @triton.jit
-def _columns_transform(xr, xi, f1, twiddle, R: tl.constexpr, SPLIT: tl.constexpr, COLUMNS: tl.constexpr):
-    """Transform along columns: (N1, COLUMNS) float16 -> float32, N1 = R, or R * R where SPLIT."""
+def _along_columns(
+    xr, xi, f1, twiddle, R: tl.constexpr, SPLIT: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr
+):
+    """Transform along columns (SIGN 1) or back (-1): (N1, COLUMNS) float16 -> float32, N1 = R, or R * R where SPLIT."""
     if SPLIT:
-        yr, yi = from_left(f1, tl.reshape(xr, (R, R * COLUMNS)), tl.reshape(xi, (R, R * COLUMNS)), R, 1)
+        yr, yi = from_left(f1, tl.reshape(xr, (R, R * COLUMNS)), tl.reshape(xi, (R, R * COLUMNS)), R, SIGN)
         at = tl.arange(0, R)[:, None] * R + (tl.arange(0, R * COLUMNS) // COLUMNS)[None, :]
-        tr, ti = load_complex(twiddle, at, R * R, 1)
+        tr, ti = load_complex(twiddle, at, R * R, SIGN)
         yr, yi = times(yr, yi, tr, ti)
         yr = _swap(yr.to(tl.float16), R, COLUMNS)
         yi = _swap(yi.to(tl.float16), R, COLUMNS)
-        yr, yi = from_left(f1, yr, yi, R, 1)
+        yr, yi = from_left(f1, yr, yi, R, SIGN)
         return tl.reshape(yr, (R * R, COLUMNS)), tl.reshape(yi, (R * R, COLUMNS))
     else:
-        return from_left(f1, xr, xi, R, 1)
-
-
-@triton.jit
-def _columns_inverse(xr, xi, f1, twiddle, R: tl.constexpr, SPLIT: tl.constexpr, COLUMNS: tl.constexpr):
-    """The inverse of `_columns_transform`, (N1, COLUMNS) float16 -> float32."""
-    if SPLIT:
-        yr, yi = from_left(f1, tl.reshape(xr, (R, R * COLUMNS)), tl.reshape(xi, (R, R * COLUMNS)), R, -1)
-        at = tl.arange(0, R)[:, None] * R + (tl.arange(0, R * COLUMNS) // COLUMNS)[None, :]
-        tr, ti = load_complex(twiddle, at, R * R, -1)
-        yr, yi = times(yr, yi, tr, ti)
-        yr = _swap(yr.to(tl.float16), R, COLUMNS)
-        yi = _swap(yi.to(tl.float16), R, COLUMNS)
-        yr, yi = from_left(f1, yr, yi, R, -1)
-        return tl.reshape(yr, (R * R, COLUMNS)), tl.reshape(yi, (R * R, COLUMNS))
-    else:
-        return from_left(f1, xr, xi, R, -1)
+        return from_left(f1, xr, xi, R, SIGN)
 
 
 @triton.jit
@@ -76,7 +62,7 @@ def columns_forward(
     start = (row // channels).to(tl.int64) * x_batch + (row % channels).to(tl.int64) * x_channel
     value = tl.load(x + start + at, mask=at < length, other=0.0).to(tl.float32) * tl.load(scale + row)
     wr, wi = _matrix_ramp(ramp_rows, ramp_columns, n1, column, N1, N2)
-    yr, yi = _columns_transform((value * wr).to(tl.float16), (value * wi).to(tl.float16), f1, inner, R, SPLIT, COLUMNS)
+    yr, yi = _along_columns((value * wr).to(tl.float16), (value * wi).to(tl.float16), f1, inner, R, SPLIT, COLUMNS, 1)
     base = out + row.to(tl.int64) * (2 * N1 * N2)
     tl.store(base + at, yr.to(tl.float16))
     tl.store(base + N1 * N2 + at, yi.to(tl.float16))
@@ -154,9 +140,9 @@ def rows_spectrum(
 @triton.jit
 def rows_forward(
     work, spectrum, f1, f2, twiddle, left, right, batch, channels,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, SIGN: tl.constexpr,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
-    """Second pass, in place: along rows, times the kernel's spectrum (SIGN -1: conjugated), back along rows."""
+    """Second pass, in place: along rows, times the kernel's spectrum, back along rows."""
     M: tl.constexpr = N1 * R1 * R2
     c = tl.program_id(0) // (N1 // T)
     k1 = tl.program_id(0) % (N1 // T) * T
@@ -165,7 +151,7 @@ def rows_forward(
         base = work + (b * channels + c).to(tl.int64) * (2 * M)
         zr, zi = _rows_forward(base, n, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
         # Loaded anew for every sequence, which meets the cache: held all along, it would cost registers.
-        kr, ki = load_complex(spectrum + c.to(tl.int64) * (2 * M), k, M, SIGN)
+        kr, ki = load_complex(spectrum + c.to(tl.int64) * (2 * M), k, M, 1)
         zr, zi = times(zr, zi, kr.to(tl.float32), ki.to(tl.float32))
         _rows_inverse(base, n, zr, zi, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
 
@@ -227,7 +213,7 @@ def columns_inverse(
     n1 = tl.arange(0, N1)
     at = n1[:, None] * N2 + column[None, :]
     xr, xi = load_complex(work + row.to(tl.int64) * (2 * N1 * N2), at, N1 * N2, 1)
-    yr, yi = _columns_inverse(xr, xi, f1, inner, R, SPLIT, COLUMNS)
+    yr, yi = _along_columns(xr, xi, f1, inner, R, SPLIT, COLUMNS, -1)
     wr, wi = _matrix_ramp(ramp_rows, ramp_columns, n1, column, N1, N2)
     result = (yr * wr + yi * wi) * tl.load(scale + row)
     inside = at < length

@@ -30,10 +30,10 @@ def _over_rows(per_row, R1: tl.constexpr, T: tl.constexpr):
 
 
 @triton.jit
-def _tile_ramp(ramp, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, SIGN: tl.constexpr):
+def _tile_ramp(ramp, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
     """Where the elements of a tile lie in their row, and the ramp there, both (R1, T * R2)."""
     n = tl.arange(0, R1)[:, None] * R2 + (tl.arange(0, T * R2) % R2)[None, :]
-    wr, wi = load_complex(ramp, n, R1 * R2, SIGN)
+    wr, wi = load_complex(ramp, n, R1 * R2, 1)
     return n, wr, wi
 
 
@@ -43,7 +43,7 @@ def tile_spectrum(
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
     """Spectra of T kernels of at most R1 * R2 points each, divided by their sums of magnitudes `bound`."""
-    n, wr, wi = _tile_ramp(ramp, R1, R2, T, 1)
+    n, wr, wi = _tile_ramp(ramp, R1, R2, T)
     t = tl.program_id(0) * T + tl.arange(0, T * R2) // R2
     x = tl.load(
         kernel + t[None, :].to(tl.int64) * length + n, mask=(n < length) & (t < channels)[None, :], other=0.0
@@ -71,7 +71,7 @@ def tile_forward(
     """Convolve (SIGN 1) or correlate (-1) T sequences of one channel, each of at most R1 * R2 points."""
     c = tl.program_id(0) % channels
     first = tl.program_id(0) // channels * T
-    n, wr, wi = _tile_ramp(ramp, R1, R2, T, 1)
+    n, wr, wi = _tile_ramp(ramp, R1, R2, T)
     t = first + tl.arange(0, T * R2) // R2
     inside = (n < length) & (t < batch)[None, :]
     at = t[None, :].to(tl.int64) * x_batch + c.to(tl.int64) * x_channel + n
@@ -99,7 +99,7 @@ def tile_d_kernel(
     """The gradient of a kernel's spectrum; one program sums over its share of the batch, in order."""
     c = tl.program_id(0) % channels
     split = tl.program_id(0) // channels
-    n, wr, wi = _tile_ramp(ramp, R1, R2, T, 1)
+    n, wr, wi = _tile_ramp(ramp, R1, R2, T)
     sum_r = tl.zeros((R1, R2), dtype=tl.float32)
     sum_i = tl.zeros((R1, R2), dtype=tl.float32)
     sum_skip = tl.zeros((T * R2,), dtype=tl.float32)
@@ -147,7 +147,7 @@ def tile_inverse(
     scales = tl.where(scales > 0, scales, 1.0)
     over = _over_rows(scales, R1, T)
     yr, yi = rows_inverse(zr / over, zi / over, f1, f2, twiddle, R1, R2, T)
-    n, wr, wi = _tile_ramp(ramp, R1, R2, T, 1)
+    n, wr, wi = _tile_ramp(ramp, R1, R2, T)
     result = (yr * wr + yi * wi) * (_over_columns(scales, R1, R2, T) * root)
     t = tl.program_id(0) * T + tl.arange(0, T * R2) // R2
     tl.store(y + t[None, :].to(tl.int64) * length + n, result, mask=(n < length) & (t < channels)[None, :])
