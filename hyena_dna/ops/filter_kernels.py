@@ -93,10 +93,9 @@ def _next_argument(pack, z, k, frequency, E: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def _window(rates, c, channels, time, shift):
-    """(positions, channels)."""
-    rate = tl.load(rates + c, mask=c < channels, other=0.0)
-    return tl.exp(-rate[None, :] * time[:, None]) + shift
+def _window(rate, time, shift):
+    """The decaying window; rates of channels and times of positions are broadcast against each other."""
+    return tl.exp(-rate * time) + shift
 
 
 @triton.jit
@@ -126,7 +125,8 @@ def filter_forward(
         largest = tl.max(tl.abs(weight), axis=0)
         largest = tl.where(largest > 0, largest, 1.0)
         value = tl.dot(x, (weight / largest[None, :]).to(tl.float16))
-        value *= (_window(rates, c, channels, time, shift)) * largest[None, :]
+        rate = tl.load(rates + c, mask=c < channels, other=0.0)
+        value *= _window(rate[None, :], time[:, None], shift) * largest[None, :]
         inside = (c < channels)[:, None] & (n < length)[None, :]
         tl.store(y + c.to(tl.int64)[:, None] * length + n[None, :], tl.trans(value), mask=inside)
 
@@ -155,7 +155,8 @@ def hidden_backward(
         of_grad = c.to(tl.int64)[:, None] * length + n[None, :]
         g = tl.load(grad + of_grad, mask=(c < channels)[:, None] & inside[None, :], other=0.0)
         weight = tl.load(last + c[:, None] * W + row[None, :], mask=(c < channels)[:, None], other=0.0)
-        d_x += tl.dot(tl.trans(g) * _window(rates, c, channels, time, shift), weight, input_precision="tf32")
+        rate = tl.load(rates + c, mask=c < channels, other=0.0)
+        d_x += tl.dot(tl.trans(g) * _window(rate[None, :], time[:, None], shift), weight, input_precision="tf32")
     tl.store(d_hidden + at, d_x, mask=inside[:, None])
 
 
@@ -215,7 +216,7 @@ def last_backward(
         inside = n < length
         at = c.to(tl.int64)[:, None] * length + n[None, :]
         g = tl.load(grad + at, mask=(c < channels)[:, None] & inside[None, :], other=0.0)
-        g *= tl.exp(-rate[:, None] * _time(n, max_length)[None, :]) + shift
+        g *= _window(rate[:, None], _time(n, max_length)[None, :], shift)
         z = tl.load(argument + n[:, None] * W + row[None, :], mask=inside[:, None], other=0.0)
         total += tl.dot(g, _sine(frequency * z), input_precision="tf32")
     base = partial + tl.program_id(1) * channels * W

@@ -49,7 +49,7 @@ class ReferenceCut(NamedTuple):
 
 
 def fused_gate(a: Projection, b: Projection | torch.Tensor | None) -> torch.Tensor:
-    """short(a), times short(b) or times values.
+    """short(a), the short convolution of a projection, times short(b) or times values.
 
     Args:
         a: a projection.
@@ -58,8 +58,7 @@ def fused_gate(a: Projection, b: Projection | torch.Tensor | None) -> torch.Tens
     Returns:
         (batch, channels, positions), float32, contiguous.
     """
-    y = torch.empty_like(a.values, memory_format=torch.contiguous_format)
-    return _launch(a, b, "values", y, None, None, None)
+    return _launch(a, b, torch.empty_like(a.values, memory_format=torch.contiguous_format))
 
 
 def fused_change(
@@ -71,12 +70,12 @@ def fused_change(
     result: torch.Tensor | None = None,
     source: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A gated product of alternative alleles, or its difference to that of their reference.
+    """`fused_gate` at the scored positions of alternative alleles, or its difference to that of their reference.
 
     Args:
         a: a projection, whose last `columns` positions are the scored ones; those before are the past of the filter.
-        b: another one; or (batch, channels, columns), what changes in the output of a long convolution, `result` being
-            that of the reference; or None.
+        b: another one; or (batch, channels, columns), adjacent along columns, what changes in the output of a long
+            convolution, `result` being that of the reference; or None.
         cut: where the scored positions lie in `result` and `source`.
         out: (batch, channels, columns), float32, adjacent along columns, where to write.
         result: (windows, channels, kept), contiguous.
@@ -90,22 +89,23 @@ def fused_change(
     """
     if isinstance(b, torch.Tensor) != (result is not None):
         raise ValueError("a change needs the result that it changes, and nothing else does")
-    return _launch(a, b, "change", out, cut, result, source)
+    return _launch(a, b, out, cut, result, source)
 
 
 def _launch(
     a: Projection,
     b: Projection | torch.Tensor | None,
-    meaning: str,
     y: torch.Tensor,
-    cut: ReferenceCut | None,
-    result: torch.Tensor | None,
-    source: torch.Tensor | None,
+    cut: ReferenceCut | None = None,
+    result: torch.Tensor | None = None,
+    source: torch.Tensor | None = None,
 ) -> torch.Tensor:
     if isinstance(b, Projection):
         other, kind = b, "projection"
+    elif b is None:
+        other, kind = a, "none"
     else:
-        other, kind = (a, "none") if b is None else (a._replace(values=b), meaning)
+        other, kind = a._replace(values=b), "values" if result is None else "change"
     batch, channels, columns = y.shape
     reference = result if source is None else source
     kept = 0 if reference is None else reference.shape[-1]

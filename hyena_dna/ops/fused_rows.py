@@ -21,6 +21,8 @@ _PROGRAMS = 4224
 _SUM_PROGRAMS = 528
 _MLP_ROWS = 131_072
 _HEAD_ROWS = 64
+# Rows of the head that kernels work on, those of no token being zero.
+_HEAD_TOKENS = 16
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -217,7 +219,7 @@ class _HeadLoss(torch.autograd.Function):
         hidden, weight, targets, loss_weight = ctx.saved_tensors
         rows, per_program, programs = _head_tiles(hidden)
         d_hidden = torch.empty_like(hidden)
-        partial = torch.empty((programs, 16, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
+        partial = torch.empty((programs, _HEAD_TOKENS, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
         kernels.head_loss_backward[(programs,)](
             hidden, _padded_head(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
             hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab),
@@ -236,10 +238,10 @@ def _head_tiles(hidden: torch.Tensor) -> tuple[int, int, int]:
 
 def _head_launch(hidden: torch.Tensor, vocab: int) -> dict[str, int]:
     width = max(16, triton.next_power_of_2(hidden.shape[-1]))
-    return {"VOCAB": vocab, "PADDED": 16, "ROWS": _HEAD_ROWS, "WIDTH": width, "num_stages": 1}
+    return {"VOCAB": vocab, "PADDED": _HEAD_TOKENS, "ROWS": _HEAD_ROWS, "WIDTH": width, "num_stages": 1}
 
 
 def _padded_head(weight: torch.Tensor, vocab: int) -> torch.Tensor:
-    head = weight.new_zeros((16, weight.shape[1]), dtype=torch.float32)
+    head = weight.new_zeros((_HEAD_TOKENS, weight.shape[1]), dtype=torch.float32)
     head[:vocab] = weight[:vocab]
     return head

@@ -12,6 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hyena_dna.ops.row_kernels import gelu_gate
+
 __all__ = ["linear_forward", "row_moments"]
 
 
@@ -96,8 +98,7 @@ def linear_forward(
     if HAS_BIAS:
         total += tl.load(bias + output, mask=real_output, other=0.0)[None, :]
     if GELU:
-        # The tanh form, written with one exponential: x sigmoid(2 s), s = sqrt(2 / pi) (x + 0.044715 x^3).
-        total *= tl.sigmoid(1.5957691216057308 * (total + 0.044715 * total * total * total))
+        total *= gelu_gate(total)
     inside = real_row[:, None] & real_output[None, :]
     y_at = y + batch * y_batch + row.to(tl.int64)[:, None] * y_row + output.to(tl.int64)[None, :] * y_column
     if ADD:

@@ -10,6 +10,7 @@ __all__ = [
     "add_norm_forward",
     "column_sums",
     "gelu_backward",
+    "gelu_gate",
     "head_loss_backward",
     "head_loss_forward",
 ]
@@ -90,6 +91,12 @@ def column_sums(x, partial, rows, width, per_program, ROWS: tl.constexpr, WIDTH:
 
 
 @triton.jit
+def gelu_gate(x):
+    """gelu(x) / x in the tanh form, with one exponential: sigmoid(2 s), s = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    return tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+
+
+@triton.jit
 def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """In place: `inner` becomes gelu(inner), `grad` its gradient; `partial` (row blocks, width) sums that over rows."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -98,8 +105,7 @@ def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS
     at = row.to(tl.int64)[:, None] * width + column[None, :]
     x = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
-    # gelu(x) = x sigmoid(2 s), s = sqrt(2 / pi) (x + 0.044715 x^3): the tanh form, written with one exponential.
-    gate = tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    gate = gelu_gate(x)
     slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
     g *= gate + x * gate * (1.0 - gate) * slope
     tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
