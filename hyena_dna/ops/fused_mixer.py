@@ -16,6 +16,7 @@ import triton
 from hyena_dna.ops.fused_rows import column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
 from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum
+from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
 
@@ -34,7 +35,7 @@ class MixerWeights(NamedTuple):
     """(G * d_model,)"""
 
     short_weight: torch.Tensor
-    """(G * d_model, 1, taps), at most `hyena_dna.ops.short_conv.MOST_FUSED_TAPS` taps"""
+    """(G * d_model, 1, taps), at most `MOST_FUSED_TAPS` taps"""
 
     short_bias: torch.Tensor
     """(G * d_model,)"""
@@ -70,7 +71,13 @@ def fused_mixer(
 
     Returns:
         (batch, length, d_model), in the dtype of `u`.
+
+    Raises:
+        ValueError: the short filter has too many taps.
     """
+    taps = weights.short_weight.shape[-1]
+    if taps > MOST_FUSED_TAPS:
+        raise ValueError(f"the fused mixer takes short filters of up to {MOST_FUSED_TAPS} taps, not {taps}")
     values, spectra = (kernels, None) if isinstance(kernels, torch.Tensor) else (None, tuple(kernels))
     y: torch.Tensor = _FusedMixer.apply(u, *weights, values, skips, spectra, leading_conv, padding)  # type: ignore[no-untyped-call]
     return y
@@ -96,7 +103,7 @@ class _Groups:
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
-        block = min(_BLOCK, max(16, triton.next_power_of_2(length)))
+        block = _block(length)
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
             a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
             TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
@@ -110,7 +117,7 @@ class _Groups:
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
-        block = min(_BLOCK, max(16, triton.next_power_of_2(length)))
+        block = _block(length)
         blocks = triton.cdiv(length, block)
         partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 2), dtype=torch.float32)
         d_a = sums.projected[:, group * channels : (group + 1) * channels]
@@ -217,6 +224,12 @@ class _FusedMixer(torch.autograd.Function):
         d_skips_typed = torch.stack([value for value in d_skips if value is not None]).to(skips.dtype)
         d_filters = None if ctx.kernel_dtype is None else _stack(d_kernels).to(ctx.kernel_dtype)
         return d_u, *typed, d_filters, d_skips_typed, None, None, None
+
+
+def _block(length: int) -> int:
+    """Positions of one program of the gates."""
+    block: int = min(_BLOCK, max(16, triton.next_power_of_2(length)))
+    return block
 
 
 def _stack(values: list[torch.Tensor]) -> torch.Tensor:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import pytest
 import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from hyena_dna.model import operator as operator_module
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops import fused_mixer as module
 from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
+from hyena_dna.ops.long_conv import dispatch
+from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -100,3 +106,73 @@ def test_long_sequences_have_products_of_their_own(monkeypatch: pytest.MonkeyPat
     expected = fused(made, u, None)
     monkeypatch.setattr(module, "_OWN_PRODUCT", 1)
     torch.testing.assert_close(fused(made, u, None), expected, rtol=1e-5, atol=1e-6)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor of the CPU that says it is on a GPU; what is computed from it is an ordinary one."""
+
+    device = torch.device("cuda")
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+
+@pytest.fixture
+def autocast(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[object]:
+    """A GPU's autocast, or what the operator sees of one; in the latter nothing is rounded."""
+    if DEVICE.type == "cuda":
+        return torch.autocast("cuda", torch.float16)
+    dtype_on = torch.get_autocast_dtype
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda d: torch.float32 if d == "cuda" else dtype_on(d))
+    monkeypatch.setattr(dispatch, "is_fused", lambda _: True)
+    return nullcontext()
+
+
+def mix(made: HyenaOperator, u: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = made(u if u.is_cuda else u.as_subclass(OnGpu))
+    return found
+
+
+@pytest.mark.parametrize("leading_conv", [False, True])
+@pytest.mark.parametrize("taps", [MOST_FUSED_TAPS, MOST_FUSED_TAPS + 1, 11])
+def test_only_short_filters_of_few_taps_are_fused(
+    taps: int, leading_conv: bool, autocast: AbstractContextManager[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = operator(2, leading_conv, 40, taps)
+    exact = HyenaOperator(made.config).to(DEVICE).double()
+    exact.load_state_dict(made.state_dict())
+    u, grad = torch.randn(2, 2, 40, 4, device=DEVICE)
+    wide, single = u.double().requires_grad_(), u.clone().requires_grad_()
+    expected = exact(wide)
+    calls = []
+
+    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
+        calls.append(arguments)
+        return fused_mixer(*arguments, **options)
+
+    monkeypatch.setattr(module, "fused_mixer", counted)
+    with autocast:
+        found = mix(made, single)
+    assert len(calls) == (taps <= MOST_FUSED_TAPS)
+    torch.autograd.backward([expected], [grad.double()])
+    torch.autograd.backward([found], [grad.to(found.dtype)])
+    pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
+    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
+        pairs[name] = (ours.grad, theirs.grad)
+    for name, (ours, theirs) in pairs.items():
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.double() - theirs).norm() <= (2e-3 if u.device.type == "cpu" else 1e-2) * theirs.norm(), name
+
+
+def test_more_taps_are_refused_because_kernels_would_be_wrong(
+    autocast: AbstractContextManager[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, u = operator(2, False, 40, MOST_FUSED_TAPS + 1), torch.randn(2, 40, 4, device=DEVICE)
+    monkeypatch.setattr(operator_module, "MOST_FUSED_TAPS", 99)
+    with autocast, pytest.raises(ValueError, match="up to 5 taps, not 6"):
+        mix(made, u)
+    monkeypatch.setattr(module, "MOST_FUSED_TAPS", 99)
+    with torch.no_grad():
+        expected = made.double()(u.double())
+        found = fused(made.float(), u, None)
+    assert (found - expected).norm() > 0.1 * expected.norm()
