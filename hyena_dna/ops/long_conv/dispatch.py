@@ -41,31 +41,32 @@ def long_conv(
         u: (batch, channels, length), any floating dtype.
         kernel: (channels, length), float32 or float64; lower precision loses accuracy that no implementation restores.
         skip: (channels,), or None for no direct term.
-        impl: `reference` (the definition, float64 sums, O(length^2)), `fft` (real FFTs in float32, or float64 for
-            float64 inputs), `auto` (`fft`). An implementation that cannot do what is asked raises; none is replaced.
+        impl: `reference` (the definition, float64 sums, O(length^2)), `fft` (FFTs in float32, or float64 for float64
+            inputs), `monarch` (tensor cores through Triton, float16 operands, up to `MONARCH_LENGTH` positions), `auto`
+            (`monarch` where that can run and `fast` is asked for, `fft` everywhere else). An implementation that cannot
+            do what is asked raises; none is replaced.
         precision: largest relative L2 error against float64 on the same inputs, before rounding to the dtype of `u`:
-            `high` 1e-5, `fast` 2e-3. Both implementations meet `high` at every length up to 1,000,000 and beyond.
+            `high` 1e-5, `fast` 2e-3. All but `monarch` meet `high` at every length up to 1,000,000 and beyond.
         out: where to write, in shape and dtype of `u`, which it may be itself; only without autograd.
 
     Returns:
         (batch, channels, length), in the dtype of `u`; `out` where it is given.
 
     Raises:
-        ValueError: shapes do not fit each other, a dtype is not floating, `impl` or `precision` is unknown, or `out` is
-            given under autograd or does not fit `u`.
+        ValueError: shapes do not fit each other, a dtype is not floating, `impl` or `precision` is unknown, `impl`
+            cannot do this, or `out` is given under autograd or does not fit `u`.
     """
     _check(u, kernel, skip)
+    chosen = choose(u, kernel, impl=impl, precision=precision)
     if out is not None:
         if torch.is_grad_enabled():
             raise ValueError("a result is written in place only without autograd")
         if (out.shape, out.dtype) != (u.shape, u.dtype):
             raise ValueError(f"out is {u.dtype} {tuple(u.shape)} as u, not {out.dtype} {tuple(out.shape)}")
-        if choose(u, kernel, impl=impl, precision=precision) == "fft":
+        if chosen == "fft":
             return fft_long_conv(u, kernel, skip, out=out)
-        return out.copy_(long_conv(u, kernel, skip, impl=impl, precision=precision))
-    if precision not in ("high", "fast"):
-        raise ValueError(f"precision is high or fast, not {precision!r}")
-    match choose(u, kernel, impl=impl, precision=precision):
+        return out.copy_(long_conv(u, kernel, skip, impl=chosen, precision=precision))
+    match chosen:
         case "reference":
             return reference_long_conv(u, kernel, skip)
         case "monarch":
@@ -83,10 +84,14 @@ def choose(
     """The implementation that `long_conv` uses for these arguments: `impl` itself unless it is `auto`.
 
     Raises:
-        ValueError: `impl` is unknown.
+        ValueError: `impl` or `precision` is unknown, or `impl` is less precise.
     """
     if impl not in get_args(Implementation):
         raise ValueError(f"impl is {', '.join(get_args(Implementation))}, not {impl!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {' or '.join(get_args(Precision))}, not {precision!r}")
+    if impl == "monarch" and precision == "high":
+        raise ValueError("monarch computes with precision fast, not high")
     if impl != "auto":
         return impl
     fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)

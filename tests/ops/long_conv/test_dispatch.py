@@ -33,6 +33,7 @@ def test_all_implementations_agree() -> None:
         ({"u": torch.ones(2, 3, 100, dtype=torch.int64)}, "floating"),
         ({"impl": "fftt"}, "impl is auto"),
         ({"precision": "exact"}, "precision is high or fast"),
+        ({"impl": "monarch"}, "precision fast, not high"),
     ],
 )
 def test_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None:
@@ -54,5 +55,8 @@ def test_refuses_to_write_where_it_must_not() -> None:
     u, kernel, skip = inputs()
     with pytest.raises(ValueError, match="only without autograd"):
         long_conv(u, kernel, skip, out=u)
-    with torch.no_grad(), pytest.raises(ValueError, match=re.escape("out is torch.float32")):
-        long_conv(u, kernel, skip, out=u.double())
+    with torch.no_grad():
+        with pytest.raises(ValueError, match=re.escape("out is torch.float32")):
+            long_conv(u, kernel, skip, out=u.double())
+        with pytest.raises(ValueError, match="precision is"):
+            long_conv(u, kernel, skip, precision="exact", out=u)  # type: ignore[arg-type]
