@@ -55,7 +55,7 @@ _log = logging.getLogger("hyena_dna")
     default=None,
     help="Who takes part, separated by commas: fast, high, plain, transformer, official, flashfftconv, or an "
     "implementation of the long convolution by name; each may end in +recompute, a peer in +fused.  [default: "
-    "fast (on a GPU), high, plain, transformer, and those whose path is given]",
+    "fast (on a GPU), high, plain, transformer, those whose path is given, and flashfftconv on a GPU if installed]",
 )
 @click.option(
     "--official",

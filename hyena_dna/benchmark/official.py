@@ -147,12 +147,9 @@ class OfficialModel(nn.Module):
         module: from `load_official`.
         config: the architecture, with the published mixer and order 2 or more.
         parameters: weights by this package's names.
-        recompute: compute the inside of every block again in the backward pass.
     """
 
-    def __init__(
-        self, module: ModuleType, config: HyenaConfig, parameters: dict[str, torch.Tensor], *, recompute: bool = False
-    ) -> None:
+    def __init__(self, module: ModuleType, config: HyenaConfig, parameters: dict[str, torch.Tensor]) -> None:
         super().__init__()
         if config.leading_conv:
             raise InputError("the official code has no leading convolution")
@@ -170,8 +167,10 @@ class OfficialModel(nn.Module):
         self.backbone = inner.backbone
         self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
         self.lm_head.weight = self.backbone.embeddings.word_embeddings.weight
-        if recompute:
-            self.backbone.layers = nn.ModuleList(_Recomputed(block) for block in self.backbone.layers)
+
+    def recompute(self) -> None:
+        """Compute the inside of every block again in the backward pass, from now on."""
+        self.backbone.layers = nn.ModuleList(_Recomputed(block) for block in self.backbone.layers)
 
     def hidden(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Final hidden states (batch, length, d_model) of ids (batch, length)."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from hyena_dna.benchmark.contenders import Unsupported, dtype_of, used
-from hyena_dna.benchmark.exactness import error_limits, exact_convolution, largest_errors, task_results
+from hyena_dna.benchmark.exactness import References, error_limits, largest_errors, task_results
 from hyena_dna.benchmark.floor import Machine, floor
 from hyena_dna.benchmark.scaling import extrapolate
 from hyena_dna.benchmark.task import Task, build_task
@@ -146,7 +146,8 @@ class Benchmark:
         self._device = torch.device(settings.device)
         self._measured: dict[_Series, list[tuple[int, float]]] = defaultdict(list)
         self._full: set[_Series] = set()
-        self._convolutions: dict[tuple[Contender, int, bool], tuple[float, str]] = {}
+        self._references = References()
+        self._convolutions: dict[tuple[str, int, bool], tuple[float, str]] = {}
 
     def cells(self) -> Iterator[list[Cell]]:
         """The cells of one workload after the other."""
@@ -161,6 +162,7 @@ class Benchmark:
             for group in groups:
                 for index, cell in zip(group, self._measure([cells[i] for i in group]), strict=True):
                     cells[index] = cell
+            self._references.forget()
             for cell in cells:
                 if cell.status == "ok" and cell.median is not None:
                     self._measured[_series(cell.workload, cell.contender)].append((workload.length, cell.median / 1e3))
@@ -211,76 +213,82 @@ class Benchmark:
 
     def _measure(self, cells: list[Cell]) -> list[Cell]:
         """Check, then time; cells that fail the check lose their time."""
-        tasks: list[Task | None] = []
-        checked: list[Cell] = []
-        for cell in cells:
+        pairs = [self._checked(cell) for cell in cells]
+        checked = [cell for cell, _ in pairs]
+        tasks = [task for _, task in pairs if task is not None]
+        if tasks:
+            estimates = [(cell.median or 0.0) / 1e3 for cell in checked if cell.status == "ok"]
             try:
-                task = build_task(cell.workload, cell.contender, self._settings)
-                found = self._check(cell, task)
-            except Unsupported as error:
-                task, found = None, replace(cell, status="unsupported", timing=None, note=str(error))
+                timed = iter(time_together(tasks, estimates, seconds=self._limits.cell))
+                checked = [replace(c, timing=next(timed)) if c.status == "ok" else c for c in checked]
             except torch.OutOfMemoryError:
-                task, found = None, replace(cell, status="OOM", timing=None, note="in the check of its results")
-            checked.append(found)
-            tasks.append(task if found.status == "ok" else None)
-        ready = [(task, cell) for task, cell in zip(tasks, checked, strict=True) if task is not None]
-        if ready:
-            estimates = [(cell.median or 0.0) / 1e3 for _, cell in ready]
-            timings = time_together([task for task, _ in ready], estimates, seconds=self._limits.cell)
-            timed = iter(timings)
-            checked = [replace(c, timing=next(timed)) if c.status == "ok" else c for c in checked]
-        del tasks, ready
+                # Whose memory it was cannot be told; where memory is short, a group is one cell.
+                note = "while it was timed"
+                checked = [replace(c, status="OOM", timing=None, note=note) if c.status == "ok" else c for c in checked]
+        del pairs, tasks
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return checked
 
-    def _check(self, cell: Cell, task: Task) -> Cell:
-        workload, contender = cell.workload, cell.contender
-        limits = error_limits(workload, contender, task.dtype)
+    def _checked(self, cell: Cell) -> tuple[Cell, Task | None]:
+        """A cell with its errors and its task, or why it is not to be timed and None."""
+        try:
+            return self._check(cell)
+        except Unsupported as error:
+            return replace(cell, status="unsupported", timing=None, note=str(error)), None
+        except torch.OutOfMemoryError:
+            return replace(cell, status="OOM", timing=None, note="in the check of its results"), None
+
+    def _check(self, cell: Cell) -> tuple[Cell, Task | None]:
+        """The cell with its errors, and its task where these are small enough."""
+        workload, contender, settings = cell.workload, cell.contender, self._settings
+        dtype = dtype_of(contender, settings)
+        expected = None
+        # What is right comes before the task, which would take memory from it.
         if workload.level == "operator":
-            expected = exact_convolution(workload, self._settings, task.dtype)
-        else:
+            expected = self._references.convolution(workload, settings, dtype)
+        elif contender.base != "transformer":
             error, wrong = self._convolution(contender, workload)
-            cell = replace(cell, convolution_error=error if contender.base != "transformer" else None)
+            cell = replace(cell, convolution_error=error)
             if wrong:
-                return replace(cell, status="wrong", timing=None, note=wrong)
-            reference = self._reference(workload, contender)
-            if reference is None:
-                return cell
-            try:
-                expected = task_results(build_task(workload, reference, self._settings))
-            except torch.OutOfMemoryError:
-                return replace(cell, note="not compared: the reference does not fit into memory")
+                return replace(cell, status="wrong", timing=None, note=wrong), None
+            reference = _reference(workload, contender)
+            if reference is not None:
+                expected = self._references.part(workload, settings, reference)
+                if expected is None:
+                    cell = replace(cell, note="not compared: the reference does not fit into memory")
+        task = build_task(workload, contender, settings)
+        if expected is None:
+            return cell, task
         error, gradient = largest_errors(task_results(task), expected)
         cell = replace(cell, error=error, gradient_error=gradient)
-        wrong = _verdict(error, gradient, limits)
-        return replace(cell, status="wrong", timing=None, note=wrong) if wrong else cell
-
-    def _reference(self, workload: Workload, contender: Contender) -> Contender | None:
-        """What a part of a model is compared with; attention is another function and has nothing to compare with."""
-        if contender.base == "transformer":
-            return None
-        if contender.base != "high":
-            return _REFERENCE
-        return _PLAIN_REFERENCE if workload.length <= _PLAIN_LENGTH else None
+        wrong = _verdict(error, gradient, error_limits(workload, contender, dtype))
+        return (replace(cell, status="wrong", timing=None, note=wrong), None) if wrong else (cell, task)
 
     def _convolution(self, contender: Contender, workload: Workload) -> tuple[float, str]:
         """Largest error of a contender's long convolution at a length, and what is wrong with it, if anything is."""
-        if contender.base == "transformer":
-            return 0.0, ""
-        key = (contender, workload.length, workload.backward)
+        # Options change what is around the convolution.
+        key = (contender.base, workload.length, workload.backward)
         if key not in self._convolutions:
             part = Workload("operator", workload.backward, "batch-1", workload.length, 1)
             width = self._settings.config.d_model if self._device.type == "cuda" else _CHECKED_CHANNELS
             config = self._settings.config.model_copy(update={"d_model": width})
             settings = replace(self._settings, config=config)
-            task = build_task(part, contender, settings)
-            error, gradient = largest_errors(task_results(task), exact_convolution(part, settings, task.dtype))
-            wrong = _verdict(error, gradient, error_limits(part, contender, task.dtype))
+            dtype = dtype_of(contender, settings)
+            expected = self._references.convolution(part, settings, dtype)
+            error, gradient = largest_errors(task_results(build_task(part, contender, settings)), expected)
+            wrong = _verdict(error, gradient, error_limits(part, contender, dtype))
             worst = error if gradient is None else max(error, gradient)
             self._convolutions[key] = worst, f"long convolution: {wrong}" if wrong else ""
         return self._convolutions[key]
+
+
+def _reference(workload: Workload, contender: Contender) -> Contender | None:
+    """What a part of a Hyena model is compared with; None where there is nothing."""
+    if contender.base != "high":
+        return _REFERENCE
+    return _PLAIN_REFERENCE if workload.length <= _PLAIN_LENGTH else None
 
 
 def _series(workload: Workload, contender: Contender) -> _Series:

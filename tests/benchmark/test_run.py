@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hyena_dna.benchmark import contenders as contenders_module
+from hyena_dna.benchmark import exactness
 from hyena_dna.benchmark import run as run_module
 from hyena_dna.benchmark.contenders import contender_names, implementations, used
 from hyena_dna.benchmark.exactness import exact_convolution, relative_error
@@ -21,7 +22,7 @@ from hyena_dna.benchmark.picture import write_picture
 from hyena_dna.benchmark.plain import plain_long_conv
 from hyena_dna.benchmark.report import FORMAT, markdown, write_json
 from hyena_dna.benchmark.run import Benchmark, Cell, Limits
-from hyena_dna.benchmark.task import operator_inputs
+from hyena_dna.benchmark.task import Task, build_task, operator_inputs
 from hyena_dna.benchmark.timing import OutOfMemory, Probe, Timing
 from hyena_dna.benchmark.workload import (
     LEVELS,
@@ -51,9 +52,16 @@ def _own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "probe", lambda *_, **__: Probe(1e-3, 1 << 20))
 
 
-def measure(work: Sequence[Workload], names: Sequence[str], *, cell: float = 0.05, budget: float = 60.0) -> list[Cell]:
+def measure(
+    work: Sequence[Workload],
+    names: Sequence[str],
+    *,
+    cell: float = 0.05,
+    budget: float = 60.0,
+    settings: Settings = SETTINGS,
+) -> list[Cell]:
     named = [parse_contender(name, contender_names()) for name in names]
-    found = Benchmark(work, named, SETTINGS, Limits(cell, budget), MACHINE).cells()
+    found = Benchmark(work, named, settings, Limits(cell, budget), MACHINE).cells()
     return [one for group in found for one in group]
 
 
@@ -130,6 +138,78 @@ def test_wrong_gradients_get_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [cell.status for cell in cells] == ["ok", "wrong"]
 
 
+@pytest.fixture
+def references(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Workload, Contender, Settings]]:
+    """What references are made of."""
+    made = []
+
+    def counted(work: Workload, contender: Contender, settings: Settings) -> Task:
+        made.append((work, contender, settings))
+        return build_task(work, contender, settings)
+
+    monkeypatch.setattr(exactness, "build_task", counted)
+    return made
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_contenders_share_the_reference_of_a_workload(
+    references: list[tuple[Workload, Contender, Settings]],
+) -> None:
+    work = level("forward", [64, 128])
+    cells = measure(work, ["fast", "fast+recompute", "plain", "high", "high+recompute"])
+    assert all(cell.error is not None and cell.error < 1e-5 for cell in cells)
+    wanted = (Contender("high", recompute=True), Contender("plain", recompute=True))
+    assert [made[:2] for made in references] == [(one, contender) for one in work for contender in wanted]
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_references_are_float32_whatever_the_precision(
+    references: list[tuple[Workload, Contender, Settings]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, precision="bf16")
+    cells = measure(level("mixer"), ["high", "plain"], settings=settings)
+    assert {cell.status for cell in cells} == {"ok"}
+    for cell in cells:
+        assert cell.error is not None
+        assert (cell.error < 1e-5) == (cell.contender.base == "high")
+    assert {settings.precision for _, _, settings in references} == {"fp32"}
+    # In the precision of the run it would accuse what is more precise than itself.
+    monkeypatch.setattr(exactness, "replace", lambda found, **_: found)
+    assert {cell.status for cell in measure(level("mixer"), ["high"], settings=settings)} == {"wrong"}
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_a_reference_that_does_not_fit_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def full(*arguments: object) -> Task:
+        tried.append(arguments)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(exactness, "build_task", full)
+    cells = measure(level("forward"), ["fast", "plain"])
+    assert len(tried) == 1
+    for cell in cells:
+        assert (cell.status, cell.error) == ("ok", None)
+        assert "not compared" in cell.note
+
+
+def test_errors_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "_CHUNK", 7)
+    torch.manual_seed(0)
+    expected = torch.randn(3, 5, 2).transpose(0, 2)
+    value = expected + 1e-3 * torch.randn(2, 5, 3)
+    whole = (value.double() - expected.double()).norm() / expected.double().norm()
+    assert relative_error(value, expected) == pytest.approx(float(whole), rel=1e-12)
+    assert relative_error(expected, expected) == 0
+    assert relative_error(value, torch.zeros_like(value)) > 1e100
+    for bad in (math.nan, math.inf):
+        value[0, 0, 0] = bad
+        assert not math.isfinite(relative_error(value, expected))
+    with pytest.raises(AssertionError):
+        relative_error(value, expected[:1])
+
+
 def test_float64_is_that_of_the_definition() -> None:
     work = Workload("operator", True, "batch-1", 50, 1)
     u, kernel, skip, _ = operator_inputs(work, SETTINGS, torch.float32)
@@ -154,6 +234,17 @@ def test_memory_and_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cells[1].median > 500
     assert "64" in cells[1].note
     assert measure(level("embed"), ["high"], budget=0.0)[0].status == "budget"
+
+
+@pytest.mark.usefixtures("_own_process")
+def test_memory_that_runs_out_later_ends_a_cell_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(run_module, "time_together", full)
+    cells = measure(level("forward"), ["high", "reference"])
+    assert [(cell.status, cell.timing) for cell in cells] == [("OOM", None), ("unsupported", None)]
+    assert "timed" in cells[0].note
 
 
 def test_what_ran_is_named() -> None:
