@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -30,6 +32,19 @@ def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
     noisy = config.embed_dropout > 0 or config.resid_dropout > 0
     small = tokens * config.d_model * config.n_layer <= _MOST_VALUES
     return device.type == "cuda" and small and not noisy and not model.backbone.recompute
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage now and not within: what frees a graph of before, or its memory, breaks a recording."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class GraphedPass(Generic[Batch]):
@@ -97,7 +112,7 @@ class GraphedPass(Generic[Batch]):
             self._rehearse(self._batch, nominal)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with _no_collection(), torch.cuda.graph(self._graph):
             self._sums = self._run(self._batch, nominal)
 
     def _rehearse(self, batch: Batch, nominal: int) -> None:

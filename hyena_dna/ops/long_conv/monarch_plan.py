@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -78,7 +78,6 @@ class MonarchPlan:
         return self.f1, self.f2, self.twiddle, self.outer_left, self.outer_right
 
 
-@lru_cache(maxsize=64)
 def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
     """The plan for sequences of `length` positions, with tables on `device`.
 
@@ -87,7 +86,12 @@ def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
     """
     if not 1 <= length <= MONARCH_LENGTH:
         raise ValueError(f"the Monarch convolution takes 1 to {MONARCH_LENGTH:,} positions, not {length:,}")
-    size = max(256, 1 << (length - 1).bit_length())
+    return _plan(max(256, 1 << (length - 1).bit_length()), device)
+
+
+# Sizes are few, and none is ever dropped: a recorded CUDA graph reads the tables by their address.
+@cache
+def _plan(size: int, device: torch.device) -> MonarchPlan:
     n1 = 1 if size <= _TILE else max(16, size // _TILE)
     n2 = size // n1
     r1 = 1 << ((n2.bit_length() - 1) // 2)
