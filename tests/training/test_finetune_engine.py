@@ -156,13 +156,18 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> type[Launched]:
     return Launched
 
 
-def same(one: Fitted, other: Fitted, *, rtol: float = 0.0, atol: float = 0.0) -> None:
+def same(one: Fitted, other: Fitted, *, rtol: float = 0.0, atol: float = 0.0, apart: float | None = None) -> None:
+    """Losses, statistics and weights agree; `apart` allows each tensor of weights a relative L2 distance instead."""
     # A ranking has steps, which a tolerance does not cover.
     columns = ("loss", "val_loss") if atol else ("loss", "val_loss", "val_metric")
     for mine, yours in zip(one.history, other.history, strict=True):
         assert [mine[name] for name in columns] == pytest.approx([yours[name] for name in columns], rel=rtol, abs=atol)
     for name, value in one.weights.items():
-        torch.testing.assert_close(value, other.weights[name], rtol=rtol, atol=atol)
+        expected = other.weights[name]
+        if apart is None:
+            torch.testing.assert_close(value, expected, rtol=rtol, atol=atol)
+        else:
+            assert (value - expected).norm() <= apart * expected.norm() + atol * expected.numel() ** 0.5, name
     for ours, theirs in zip(one.norm.parameters(), other.norm.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
 
@@ -312,8 +317,9 @@ def compare(
         assert ("as a CUDA graph" in caplog.text) == graph
         assert ("without a CUDA graph" in caplog.text) != graph
     assert shapes == [BatchShape(ROWS, WIDTH, vary)] * (3 * FULL)
-    # Statistics that the recording had moved would be off by more than a tenth.
-    same(*found, rtol=1e-3, atol=2e-4)
+    # Statistics that the recording had moved would be off by more than a tenth. Gradients of embeddings of few tokens are
+    # summed in any order; rounded to bfloat16, a last digit becomes a step of Adam wherever a gradient is near zero.
+    same(*found, rtol=1e-3, atol=2e-4, apart=0.05 if precision == "bf16" else None)
 
 
 @pytest.mark.gpu
