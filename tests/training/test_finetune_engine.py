@@ -317,8 +317,8 @@ def compare(
         assert ("as a CUDA graph" in caplog.text) == graph
         assert ("without a CUDA graph" in caplog.text) != graph
     assert shapes == [BatchShape(ROWS, WIDTH, vary)] * (3 * FULL)
-    # Statistics that the recording had moved would be off by more than a tenth. Gradients of embeddings of few tokens are
-    # summed in any order; rounded to bfloat16, a last digit becomes a step of Adam wherever a gradient is near zero.
+    # Statistics that the recording had moved would be off by more than a tenth. Gradients of embeddings of few tokens
+    # are summed in any order; rounded to bfloat16, a last digit becomes a step of Adam where a gradient is near zero.
     same(*found, rtol=1e-3, atol=2e-4, apart=0.05 if precision == "bf16" else None)
 
 
