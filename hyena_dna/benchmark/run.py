@@ -173,10 +173,8 @@ class Benchmark:
         series = _series(workload, contender)
         cell = Cell(workload, contender, "ok", used=used(contender, workload, self._settings))
         before = self._measured[series]
-        # Attention grows with the square of the length however short the lengths are that were measured.
-        least = 2.0 if contender.base == "transformer" and workload.sweep == "batch-1" else 1.0
         lengths, times = [length for length, _ in before], [seconds for _, seconds in before]
-        expected = extrapolate(lengths, times, workload.length, least=least if len(before) < 2 else 1.0)
+        expected = extrapolate(lengths, times, workload.length, least=_least_exponent(workload, contender, len(before)))
         if series in self._full:
             return replace(cell, status="OOM", note="as at a shorter length")
         if expected is not None and expected > self._limits.cell:
@@ -289,6 +287,14 @@ def _reference(workload: Workload, contender: Contender) -> Contender | None:
     if contender.base != "high":
         return _REFERENCE
     return _PLAIN_REFERENCE if workload.length <= _PLAIN_LENGTH else None
+
+
+def _least_exponent(workload: Workload, contender: Contender, points: int) -> float:
+    """The least that time grows by with length, as a power."""
+    # At constant tokens nothing has to grow but attention, by one power less than at batch 1, where it grows with the
+    # square however short the lengths are that were measured; two lengths tell by themselves.
+    attention = contender.base == "transformer" and points < 2
+    return (1.0 if workload.sweep == "batch-1" else 0.0) + (1.0 if attention else 0.0)
 
 
 def _series(workload: Workload, contender: Contender) -> _Series:

@@ -237,6 +237,15 @@ def test_memory_and_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_own_process")
+def test_at_constant_tokens_only_attention_has_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "time_together", lambda tasks, *_, **__: [Timing(40.0, 40, 40, 40, 1)] * len(tasks))
+    work = [Workload("embed", False, "tokens", length, 1024 // length) for length in (64, 512)]
+    cells = measure(work, ["high", "transformer"], cell=0.1)
+    assert [cell.status for cell in cells] == ["ok", "ok", "ok", "extrapolated"]
+    assert cells[-1].median == pytest.approx(320.0)
+
+
+@pytest.mark.usefixtures("_own_process")
 def test_memory_that_runs_out_later_ends_a_cell_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
