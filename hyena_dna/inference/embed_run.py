@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
 from hyena_dna.errors import InputError
+from hyena_dna.inference.embed_memory import trim_heap
 from hyena_dna.inference.embedding import Embedder, RunningChunk, check_finite
 from hyena_dna.inference.inputs import Chunk, Row
 from hyena_dna.output.embedding_parts import write_part
@@ -63,6 +64,8 @@ def embed_chunks(
         rows = embedding.chunk.rows
         columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
         write_part(parts, embedding.chunk.index, columns, embedding.counts, embedding.vectors)
+        if embedder.device.type == "cpu":
+            trim_heap()
 
     return run_chunks(embedder, store, chunks, parts, total_records=total_records)
 

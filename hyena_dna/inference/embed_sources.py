@@ -17,6 +17,7 @@ from hyena_dna.genome.records import read_records
 from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.regions import Region, read_regions
 from hyena_dna.genome.tables import SequenceRow, read_table
+from hyena_dna.inference.embed_regions import PackedRegions
 from hyena_dna.inference.inputs import (
     Chunk,
     ChunkLimits,
@@ -124,7 +125,7 @@ def open_source(options: InputOptions) -> Source:
             return _tiled(options, reference, options.tile)
         if options.regions is not None:
             return _regions(options, reference, _read_regions(options, options.regions, reference), options.regions)
-        return _regions(options, reference, named_regions(options.places, reference), None)
+        return _regions(options, reference, PackedRegions(named_regions(options.places, reference)), None)
 
 
 def named_regions(places: Sequence[str], reference: Reference) -> list[Region]:
@@ -165,24 +166,26 @@ def _reference(options: InputOptions) -> Reference:
     return Reference(options.genome, rna=options.rna)
 
 
-def _read_regions(options: InputOptions, path: str, contigs: Reference | AlignedReads) -> list[Region]:
-    return read_regions(
-        path,
-        contigs=contigs.contigs,
-        label_column=options.label_column,
-        split_column=options.split_column,
-        require_labels=options.require_labels,
-        clip=options.clip,
+def _read_regions(options: InputOptions, path: str, contigs: Reference | AlignedReads) -> PackedRegions:
+    return PackedRegions(
+        read_regions(
+            path,
+            contigs=contigs.contigs,
+            label_column=options.label_column,
+            split_column=options.split_column,
+            require_labels=options.require_labels,
+            clip=options.clip,
+        )
     )
 
 
-def _regions(options: InputOptions, reference: Reference, regions: list[Region], path: str | None) -> Source:
+def _regions(options: InputOptions, reference: Reference, regions: PackedRegions, path: str | None) -> Source:
     store = TokenStore.for_reference(reference)
 
     def chunks(limits: ChunkLimits) -> Iterator[Chunk]:
         return region_chunks(store, regions, window=options.window, stranded=options.stranded, limits=limits)
 
-    bases = sum(region.interval.length for region in regions) if options.window is None else None
+    bases = regions.bases if options.window is None else None
     return Source(chunks, len(regions), _files(options.genome, path), dict(reference.contigs), bases)
 
 
@@ -242,7 +245,7 @@ def _table(options: InputOptions, path: str) -> Source:
     if table.regions:
         if reference is None:
             raise InputError("the table holds regions, which need a genome", file=path, remedy="give it with --genome")
-        return _regions(options, reference, table.regions, path)
+        return _regions(options, reference, PackedRegions(table.regions), path)
 
     def sequences() -> Iterator[tuple[Row, bytes]]:
         for row in table.sequences:

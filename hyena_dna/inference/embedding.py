@@ -184,10 +184,29 @@ class Embedder:
                 return [(numbers, self._compute(batch, rows, row, plan.pieces, numbers))]
 
             for _, found in run_batches(compute, [np.arange(len(batch.tiles))]):
-                parts += found
+                parts = self._gather(parts, found, len(tile_of))
         if self.device.type == "cuda":
             parts = [(numbers, to_pinned(values)) for numbers, values in parts]
         return RunningChunk(plan, parts, mark(self.device))
+
+    def _gather(
+        self,
+        parts: list[tuple[NDArray[np.int64], torch.Tensor]],
+        found: list[tuple[NDArray[np.int64], torch.Tensor]],
+        pieces: int,
+    ) -> list[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Add results of a batch to those of the chunk, on a CPU in one array for all of its pieces.
+
+        Small blocks that stay would lie between the activations of batches, which differ in length: next to nothing
+        fits into the holes that these leave, and the heap grows from chunk to chunk.
+        """
+        if self.device.type == "cuda" or self.spec.pool.kind == "none":
+            return parts + found
+        for numbers, values in found:
+            if not parts:
+                parts = [(np.arange(pieces), values.new_empty(pieces, values.shape[1]))]
+            parts[0][1][torch.from_numpy(numbers)] = values
+        return parts
 
     @torch.inference_mode()
     def _compute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -198,7 +198,7 @@ def numbered(sequences: Iterable[str | bytes]) -> Iterator[tuple[Row, bytes]]:
 def consensus_chunks(
     consensus: Callable[[Interval], bytes],
     contigs: Mapping[str, int],
-    regions: Sequence[Region],
+    regions: Iterable[Region],
     *,
     window: int | None = None,
     stranded: bool = False,
