@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
+from hyena_dna.inference.probe_models import fit_linear, nearest_classes
 
 __all__ = ["Probe", "Score", "probe"]
 
 _FOLDS = 5
 _NEIGHBOURS = 15
-# Records that the classifiers of a fold learn from: 30,000 of width 2,048 take several minutes.
+# Records that the classifiers of a fold learn from; time is in proportion.
 _MOST_LEARNT = 10_000
 _ITERATIONS = 200
 
@@ -103,42 +103,34 @@ def probe(
     Raises:
         InputError: fewer than two classes, or too few records or contigs to hold some of every class out.
     """
-    from sklearn.dummy import DummyClassifier
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import Normalizer, StandardScaler
+    from sklearn.preprocessing import StandardScaler
 
     kept = [row for row, label in enumerate(labels) if label is not None]
-    x, y = vectors[kept], np.array([labels[row] for row in kept], dtype=str)
+    x = vectors if len(kept) == len(vectors) else vectors[kept]
+    y = np.array([labels[row] for row in kept], dtype=str)
     names, counts = np.unique(y, return_counts=True)
     if len(names) < 2:
         raise InputError(f"--probe {column} needs at least two classes, found {len(names)}")
     chosen = None if groups is None else [groups[row] for row in kept]
     by_chrom = chosen is not None and None not in chosen and len(set(chosen)) > 1
     folds = list(_folds(x, y, chosen if by_chrom else None, int(counts.min()), seed))
-    models: dict[str, Callable[[], Any]] = {
-        "linear": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS)),
-        "knn": lambda: make_pipeline(StandardScaler(), Normalizer(), KNeighborsClassifier(_NEIGHBOURS)),
-        "majority": lambda: DummyClassifier(strategy="most_frequent"),
-    }
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in models}
+    found: dict[str, list[tuple[float, float, float]]] = {"linear": [], "knn": [], "majority": []}
     rng = np.random.default_rng(seed)
     for whole, test in folds:
         train = np.sort(rng.permutation(whole)[:_MOST_LEARNT])
-        for name, make in models.items():
-            model = make()
-            if name == "knn" and len(train) < _NEIGHBOURS:
-                model.set_params(kneighborsclassifier__n_neighbors=len(train))
-            with warnings.catch_warnings():
-                # A linear separation that is perfect has no finite optimum; its predictions are good all the same.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(x[train], y[train])
-            found[name].append(_score(y[test], model.predict(x[test])))
+        scaler = StandardScaler().fit(x[train])
+        learnt, held = scaler.transform(x[train]), scaler.transform(x[test])
+        known, codes = np.unique(y[train], return_inverse=True)
+        predicted = {
+            "linear": fit_linear(learnt, codes, len(known), iterations=_ITERATIONS).predict(held),
+            "knn": nearest_classes(learnt, codes, held, _NEIGHBOURS),
+            "majority": np.full(len(test), np.bincount(codes).argmax()),
+        }
+        for name, classes in predicted.items():
+            found[name].append(_score(y[test], known[classes]))
     scores = {name: _summarise(values) for name, values in found.items()}
-    classes = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    return Probe(column, len(kept), classes, len(folds), "chrom" if by_chrom else None, **scores)
+    sizes = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return Probe(column, len(kept), sizes, len(folds), "chrom" if by_chrom else None, **scores)
 
 
 def _folds(

@@ -52,11 +52,15 @@ def project(vectors: NDArray[np.float32], method: Method, *, seed: int = 0) -> P
 
     if len(vectors) < _FEWEST:
         raise InputError(f"a plot needs at least {_FEWEST} records, found {len(vectors)}")
-    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    deviation = centred.std(0)
-    scaled = centred / np.where(deviation > 0, deviation, 1)
+    # In place: float64 copies of 50,000 wide vectors are what takes memory here.
+    scaled = vectors.astype(np.float64)
+    scaled -= scaled.mean(0)
+    deviation = scaled.std(0)
+    scaled /= np.where(deviation > 0, deviation, 1)
     components = 2 if method == "pca" else min(_UMAP_COMPONENTS, *scaled.shape)
-    pca = PCA(components, svd_solver="full" if min(scaled.shape) <= 512 else "randomized", random_state=seed)
+    pca = PCA(
+        components, copy=False, svd_solver="full" if min(scaled.shape) <= 512 else "randomized", random_state=seed
+    )
     with np.errstate(invalid="ignore"):
         # Of constant vectors no share of the variance is defined.
         reduced = pca.fit_transform(scaled)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
 from hyena_dna.inference.probe import probe
+from hyena_dna.inference.probe_models import LinearClassifier, fit_linear, nearest_classes
 from hyena_dna.inference.projection import project
 
 
@@ -28,23 +31,49 @@ def test_what_is_there_is_found() -> None:
 
 
 def test_learns_from_a_bounded_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn.pipeline import Pipeline
-
     learnt: list[int] = []
-    fit = Pipeline.fit
 
-    def count(self: Pipeline, x: NDArray[np.float32], y: NDArray[np.str_]) -> Pipeline:
+    def count(x: NDArray[np.float32], *rest: Any, **options: Any) -> LinearClassifier:
         learnt.append(len(x))
-        fitted: Pipeline = fit(self, x, y)
-        return fitted
+        return fit_linear(x, *rest, **options)
 
-    monkeypatch.setattr(Pipeline, "fit", count)
+    monkeypatch.setattr("hyena_dna.inference.probe.fit_linear", count)
     monkeypatch.setattr("hyena_dna.inference.probe._MOST_LEARNT", 30)
     vectors, labels = blobs(distance=12)
     found = probe(vectors, labels)
     assert set(learnt) == {30}
     assert found.records == len(labels)
     assert found.linear.accuracy > 0.95
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_the_linear_classifier_is_that_of_scikit_learn(classes: int, strength: float) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    vectors, _ = blobs(distance=1)
+    codes = np.random.default_rng(0).integers(0, 3, 300) % classes
+    found = fit_linear(vectors, codes, classes, strength=strength)
+    wanted = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(vectors.astype(np.float64), codes)
+    logits = vectors @ found.weight.T + found.bias
+    expected = wanted.decision_function(vectors)
+    if classes == 2:
+        logits = logits[:, 1] - logits[:, 0]
+    else:
+        # The same may be added to the logits of all classes.
+        logits -= logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(logits, expected, atol=2e-3)
+    assert (found.predict(vectors) == wanted.predict(vectors)).mean() > 0.99
+
+
+def test_nearest_neighbours_are_those_of_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    vectors, labels = blobs(2500, distance=2)
+    codes = np.array([int(str(label)[-1]) for label in labels])
+    wanted = KNeighborsClassifier(15, metric="cosine").fit(vectors[:400], codes[:400]).predict(vectors[400:])
+    assert (nearest_classes(vectors[:400], codes[:400], vectors[400:], 15) == wanted).all()
+    assert (nearest_classes(vectors[:2], np.array([1, 0]), vectors[2:9], 15) == 0).all()
 
 
 def test_noise_is_chance() -> None:
