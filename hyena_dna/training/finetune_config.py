@@ -72,13 +72,15 @@ class HeadConfig(Config):
     """How hidden states become predictions, where the model itself is trained."""
 
     pooling: Literal["auto"] | Pooling = Field(
-        default="auto", description="How positions are pooled; auto: mean or mean+max, by validation of a probe."
+        default="mean+max", description="How positions are pooled; auto: mean or mean+max, by validation of a probe."
     )
     layers: Literal["all"] | tuple[int, ...] = Field(
-        default="all", description="Blocks that are pooled side by side; empty: the last norm."
+        default=(), description="Blocks that are pooled side by side; empty: the last norm."
     )
     from_probe: bool = Field(
-        default=True, description="Start from the head of a probe: training then refines features that already work."
+        default=False,
+        description="Start from the head of a probe: training then refines features that already work, and may not get "
+        "beyond them.",
     )
     strands: Literal["auto", "average", "both", "given"] = Field(
         default="auto",

@@ -110,7 +110,9 @@ def test_deviations_are_pooled_in_the_saved_model_too(
     mode: str, model: Path, tables: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    run("--model", model, *tables, "--mode", mode, "--pooling", "mean+std", "--epochs", 1, "-o", out, *QUICK)
+    # One epoch teaches a head of its own nothing: this one begins as that of a probe of all blocks.
+    head = ["--set", "head.from_probe=true", "--set", "head.layers=all"]
+    run("--model", model, *tables, "--mode", mode, "--pooling", "mean+std", "--epochs", 1, "-o", out, *QUICK, *head)
     classifier = load_classifier(out)
     assert classifier.task.pooling == "mean+std"
     assert (classifier.classifier.output.in_features / (2 * 2 * 16)) in (1, 2), "means and deviations of two blocks"
@@ -429,8 +431,9 @@ def test_an_architecture_from_scratch(tables: list[str], tmp_path: Path) -> None
     assert load_model(tmp_path / "run").config.d_model == 8
 
 
+@pytest.mark.parametrize(("from_probe", "kept"), [("true", 0), ("false", 1)])
 def test_early_stopping_looks_at_validation_only(
-    model: Path, tables: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    from_probe: str, kept: int, model: Path, tables: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     whole = finetune_fit.validation_value
@@ -442,6 +445,7 @@ def test_early_stopping_looks_at_validation_only(
 
     monkeypatch.setattr(finetune_fit, "validation_value", watch)
     run("--model", model, *tables[:-2], "--test", write(tmp_path / "t.csv", sequences(64, 9)), "--epochs", 9, "-o",
-        tmp_path / "run", *QUICK, "--set", "optim.patience=2")  # fmt: skip
+        tmp_path / "run", *QUICK, "--set", "optim.patience=2", "--set", f"head.from_probe={from_probe}")  # fmt: skip
     assert seen == [100] * 3
-    assert metrics(tmp_path / "run")["runs"][0]["best_epoch"] == 0
+    # A head that a probe gave is a candidate before the first epoch.
+    assert metrics(tmp_path / "run")["runs"][0]["best_epoch"] == kept
