@@ -86,7 +86,7 @@ def _panel(axes: Any, cells: Sequence[Cell], colours: dict[str, str], title: str
         middle = (low * high) ** 0.5
         axes.set_ylim(middle / _LEAST_SPAN**0.5, middle * _LEAST_SPAN**0.5)
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("length, bp")
     axes.set_title(title, loc="left", fontsize=10)
