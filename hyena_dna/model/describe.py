@@ -31,8 +31,8 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
     }
     if hyena:
         facts["filter"] = (
-            f"{config.n_filters} per layer, network {config.filter_emb_dim}-{config.filter_order}, "
-            f"short filter {config.short_filter_length} bp"
+            f"{config.n_filters} per layer, network {config.filter_emb_dim}-{config.filter_order}, waves "
+            f"{config.filter_waves}, decay {config.modulation_rates}, short filter {config.short_filter_length} bp"
         )
         facts["modulation_shift"] = config.modulation_shift
         facts["shift_stored"] = loaded.stored_shift
