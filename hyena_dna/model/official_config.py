@@ -136,9 +136,15 @@ def to_hf(config: HyenaConfig) -> dict[str, Any]:
 
 
 def _check_expressible(config: HyenaConfig) -> None:
-    if config.mixer != "hyena" or config.leading_conv:
-        form = "an attention mixer" if config.mixer != "hyena" else "a leading convolution"
-        raise InputError(f"no published layout has {form}", remedy="only --to native can hold this model")
+    forms = {
+        "an attention mixer": config.mixer != "hyena",
+        "a leading convolution": config.leading_conv,
+        "filters on octaves": config.filter_waves != "linear",
+        "windows with geometric decay rates": config.modulation_rates != "linear",
+    }
+    for form, has in forms.items():
+        if has:
+            raise InputError(f"no published layout has {form}", remedy="only --to native can hold this model")
 
 
 def _translate(

@@ -196,7 +196,13 @@ def test_impossible_settings_are_one_line() -> None:
 
 
 def test_what_no_layout_can_express_is_refused() -> None:
-    for change in ({"mixer": "attention"}, {"leading_conv": True}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"mixer": "attention"},
+        {"leading_conv": True},
+        {"filter_waves": "octaves"},
+        {"modulation_rates": "geometric"},
+    )
+    for change in changes:
         for export in (to_hf, to_official):
             with pytest.raises(InputError, match="no published layout"):
                 export(HyenaConfig(d_model=8, n_layer=1, max_length=18, **change))
