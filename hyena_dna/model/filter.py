@@ -81,9 +81,11 @@ def decay_rates(config: HyenaConfig, *, dtype: torch.dtype, device: torch.device
 
 @lru_cache(maxsize=16)
 def _tables(config: HyenaConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frequencies of the features, and decay rates, float32; they depend on no parameter."""
+    """Frequencies of the features as the fused kernels take them, and decay rates, float32."""
     with torch.inference_mode(False):
         rates = decay_rates(config, dtype=torch.float32, device=device)
+        if config.filter_waves == "octaves":
+            return 1 / _periods(config, torch.float32, device), rates
         return _bands(config.filter_emb_dim, torch.float32, device), rates
 
 
@@ -231,8 +233,7 @@ class ImplicitFilter(nn.Module):
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_filter import is_supported
 
-        linear = self.config.filter_waves == "linear"
-        return linear and is_supported(self.config.filter_order, self.config.filter_emb_dim)
+        return is_supported(self.config.filter_order, self.config.filter_emb_dim)
 
     def _fused(self, length: int) -> torch.Tensor:
         """(n_filters * d_model, length)."""
@@ -245,7 +246,8 @@ class ImplicitFilter(nn.Module):
         weights = [first.weight, first.bias, sine.freq]
         weights += [value for layer in inner for value in (layer.weight, layer.bias)]
         tables = _tables(config, self.bias.device)
-        shape = FilterShape(length, float(config.max_length), config.modulation_shift)
+        octaves = config.filter_waves == "octaves"
+        shape = FilterShape(length, float(config.max_length), config.modulation_shift, octaves)
         return fused_filter(shape, *tables, [*weights, last.weight])
 
     @property

@@ -54,16 +54,23 @@ def _time(n, max_length):
 
 
 @triton.jit
-def _features(bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr):
-    """(positions, PADDED): time, cosines, negative sines; zeros from E on."""
+def _features(bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr):
+    """(positions, PADDED): time, cosines, negative sines; zeros from E on.
+
+    `bands` are frequencies over `max_length`, or with OCTAVES per position: powers of two, whose products are exact.
+    """
     feature = tl.arange(0, PADDED)
     is_cosine = feature <= E // 2
     band = tl.where(is_cosine, feature - 1, feature - 1 - E // 2)
     frequency = tl.load(bands + band, mask=(feature > 0) & (feature < E), other=0.0)
-    turn = tl.div_rn(n.to(tl.float32) * 6.283185307179586, max_length)
+    if OCTAVES:
+        turns = n.to(tl.float32)[:, None] * frequency[None, :]
+        angle = (turns - tl.floor(turns)) * 6.283185307179586
+    else:
+        angle = frequency[None, :] * tl.div_rn(n.to(tl.float32) * 6.283185307179586, max_length)[:, None]
     # A cosine is a sine a quarter of a turn on, a negative sine one half a turn on.
     ahead = tl.where(is_cosine, 1.5707963267948966, 3.141592653589793)
-    wave = _sine(frequency[None, :] * turn[:, None] + ahead[None, :])
+    wave = _sine(angle + ahead[None, :])
     value = tl.where((feature == 0)[None, :], _time(n, max_length)[:, None], wave)
     return tl.where((feature < E)[None, :], value, 0.0)
 
@@ -75,12 +82,14 @@ def _inner(pack, k, E: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def _first_argument(pack, bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr):
+def _first_argument(
+    pack, bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr
+):
     """Input of the first sine, (positions, W)."""
     row = tl.arange(0, W)
     feature = tl.arange(0, PADDED)
     first = tl.load(pack + row[None, :] * E + feature[:, None], mask=(feature < E)[:, None], other=0.0)
-    return _exact(_features(bands, n, max_length, E, PADDED), first) + tl.load(pack + W * E + row)[None, :]
+    return _exact(_features(bands, n, max_length, E, PADDED, OCTAVES), first) + tl.load(pack + W * E + row)[None, :]
 
 
 @triton.jit
@@ -107,14 +116,14 @@ def _plane(index, length, W: tl.constexpr):
 @triton.jit
 def filter_forward(
     pack, bands, last, rates, y, channels, length, max_length, shift,
-    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr,
+    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """y (channels, length) = window times network; `last` (channels, W)."""
     n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
-    z = _first_argument(pack, bands, n, max_length, E, PADDED, W)
+    z = _first_argument(pack, bands, n, max_length, E, PADDED, OCTAVES, W)
     for k in tl.static_range(INNER):
         z = _next_argument(pack, z, k, frequency, E, W)
     x = _sine(frequency * z).to(tl.float16)
@@ -134,7 +143,7 @@ def filter_forward(
 @triton.jit
 def hidden_backward(
     grad, pack, bands, last, rates, arguments, d_hidden, channels, length, max_length, shift,
-    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr,
+    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Arguments of all sines, (INNER + 1, length, W), and the gradient of the last sine, (length, W)."""
@@ -143,7 +152,7 @@ def hidden_backward(
     row = tl.arange(0, W)
     at = n[:, None] * W + row[None, :]
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
-    z = _first_argument(pack, bands, n, max_length, E, PADDED, W)
+    z = _first_argument(pack, bands, n, max_length, E, PADDED, OCTAVES, W)
     tl.store(arguments + at, z, mask=inside[:, None])
     for k in tl.static_range(INNER):
         z = _next_argument(pack, z, k, frequency, E, W)
@@ -163,7 +172,8 @@ def hidden_backward(
 @triton.jit
 def level_backward(
     d_x, pack, bands, arguments, partial, length, max_length, per_program,
-    DEPTH: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, W: tl.constexpr, POSITIONS: tl.constexpr,
+    DEPTH: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
+    POSITIONS: tl.constexpr,
 ):  # fmt: skip
     """Back through one sine and the layer before it, which has DEPTH layers before itself; `d_x` in place.
 
@@ -187,7 +197,7 @@ def level_backward(
         d_z = d_sine * frequency
         d_bias += tl.sum(d_z, axis=0)
         if DEPTH == 0:
-            x = _features(bands, n, max_length, E, PADDED)
+            x = _features(bands, n, max_length, E, PADDED, OCTAVES)
         else:
             before = tl.load(arguments + _plane(DEPTH - 1, length, W) + at, mask=inside, other=0.0)
             x = _sine(frequency * before)

@@ -16,7 +16,7 @@ from hyena_dna.ops import filter_kernels as kernels
 
 __all__ = ["FilterShape", "fused_filter", "is_supported"]
 
-_MOST_FEATURES = 16
+_MOST_FEATURES = 32
 _POSITIONS, _CHANNELS = 64, 64
 # One level back holds more: with more positions it spills registers.
 _LEVEL_POSITIONS = 32
@@ -32,11 +32,18 @@ class FilterShape(NamedTuple):
         length: positions evaluated, 0 to length - 1.
         max_length: the length that positions are normalised by.
         shift: added to the window.
+        octaves: whether the waves of the features are given per position, as powers of two.
     """
 
     length: int
     max_length: float
     shift: float
+    octaves: bool = False
+
+    @property
+    def numbers(self) -> tuple[int, float, float]:
+        """What kernels take at run time."""
+        return self.length, self.max_length, self.shift
 
 
 def is_supported(width: int, features: int) -> bool:
@@ -51,7 +58,7 @@ def fused_filter(
 
     Args:
         shape: positions and window.
-        bands: ((features - 1) / 2,), frequencies of the positional features.
+        bands: ((features - 1) / 2,), frequencies of the waves: over `max_length`, or per position.
         rates: (channels,), decay of every channel's window per unit of time.
         weights: first layer (width, features), its bias (width,), frequency of the sine (1, width); weight and bias of
             every inner layer; last layer (channels, width).
@@ -66,13 +73,15 @@ def fused_filter(
 class _Network:
     """Weights as the kernels take them."""
 
-    def __init__(self, weights: Sequence[torch.Tensor]) -> None:
+    def __init__(self, weights: Sequence[torch.Tensor], *, octaves: bool) -> None:
         *small, last = weights
         self.last = last.float().contiguous()
         self.pack = torch.cat([value.flatten() for value in small]).float()
         self.width, self.features = small[0].shape
         self.inner = (len(small) - 3) // 2
-        self._network = {"E": self.features, "PADDED": _MOST_FEATURES, "W": self.width}
+        # At least as many as a product on tensor cores takes.
+        padded = max(16, triton.next_power_of_2(self.features))
+        self._network = {"E": self.features, "PADDED": padded, "OCTAVES": octaves, "W": self.width}
         self.constants = {"INNER": self.inner, **self._network}
 
     def gradients(
@@ -105,11 +114,11 @@ class _Filter(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(bands, rates, *weights)
         ctx.shape = shape
-        network = _Network(weights)
+        network = _Network(weights, octaves=shape.octaves)
         channels = len(rates)
         y = rates.new_empty((channels, shape.length))
         kernels.filter_forward[(triton.cdiv(shape.length, _POSITIONS),)](
-            network.pack, bands, network.last, rates, y, channels, *shape, **network.constants,
+            network.pack, bands, network.last, rates, y, channels, *shape.numbers, **network.constants,
             POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
         )  # fmt: skip
         return y
@@ -118,20 +127,21 @@ class _Filter(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         bands, rates, *weights = ctx.saved_tensors
-        shape, network, grad = ctx.shape, _Network(weights), grad.contiguous()
+        shape: FilterShape = ctx.shape
+        network, grad = _Network(weights, octaves=shape.octaves), grad.contiguous()
         channels = len(rates)
         blocks = triton.cdiv(shape.length, _POSITIONS)
         arguments = grad.new_empty((network.inner + 1, shape.length, network.width))
         d_hidden = torch.empty_like(arguments[0])
         kernels.hidden_backward[(blocks,)](
-            grad, network.pack, bands, network.last, rates, arguments, d_hidden, channels, *shape, **network.constants,
-            POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+            grad, network.pack, bands, network.last, rates, arguments, d_hidden, channels, *shape.numbers,
+            **network.constants, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
         )  # fmt: skip
         of_channels = triton.cdiv(channels, _CHANNELS)
         per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
         partial = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
         kernels.last_backward[(of_channels, len(partial))](
-            grad, network.pack, arguments[-1], rates, partial, channels, *shape, per_program,
+            grad, network.pack, arguments[-1], rates, partial, channels, *shape.numbers, per_program,
             E=network.features, W=network.width, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
         )  # fmt: skip
         found = [*network.gradients(d_hidden, arguments, bands, shape), partial.sum(0)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ __all__ = ["is_fused", "tier_name"]
 
 _log = logging.getLogger(__name__)
 _VARIABLE = "HYENA_DNA_TIER"
-# Rounding of float16 operands gives about 1e-3; a wrong kernel gives more than this.
+# Rounding of float16 operands gives up to 1e-3; a wrong kernel gives more than this.
 _TOLERANCE = 3e-3
 # Split operands give below 1e-6; a term of their product left out gives 3e-4.
 _LINEAR_TOLERANCE = 5e-6
@@ -65,7 +66,11 @@ def _obstacle(index: int) -> str | None:
         return "triton is not installed"
     device = torch.device("cuda", index)
     try:
-        checks = ((_self_check(device), _TOLERANCE), (_linear_check(device), _LINEAR_TOLERANCE))
+        checks = (
+            (_self_check(device), _TOLERANCE),
+            (_filter_check(device), _TOLERANCE),
+            (_linear_check(device), _LINEAR_TOLERANCE),
+        )
     except Exception as exception:
         # Whatever keeps a compiler from working on a user's machine must not keep the model from working.
         return (
@@ -88,6 +93,32 @@ def _self_check(device: torch.device) -> float:
         expected = fft_long_conv(u.double(), kernel.double())
         worst = max(worst, float((monarch_long_conv(u, kernel) - expected).norm() / expected.norm()))
     return worst
+
+
+def _filter_check(device: torch.device) -> float:
+    """Relative error against float64 of fused filters on ten octaves, at positions from 0 to 999."""
+    from hyena_dna.ops.fused_filter import FilterShape, fused_filter
+
+    generator = torch.Generator(device).manual_seed(0)
+
+    def draw(*size: int, std: float) -> torch.Tensor:
+        return torch.randn(*size, device=device, generator=generator) * std
+
+    periods = 2.0 ** torch.arange(2, 12, device=device)
+    rates = torch.linspace(3, 15, 16, device=device)
+    frequency = torch.full((1, 64), 10.0, device=device)
+    first, inner, last = draw(64, 21, std=0.1), draw(64, 64, std=0.02), draw(16, 64, std=0.1)
+    biases = draw(2, 64, std=0.02)
+    weights = (first, biases[0], frequency, inner, biases[1], last)
+    found = fused_filter(FilterShape(1000, 1000.0, 0.05, octaves=True), 1 / periods, rates, weights)
+    positions = torch.arange(1000, dtype=torch.float64, device=device)
+    time, angle = positions / 999, 2 * math.pi * positions[:, None] / periods.double()
+    x = torch.cat([time[:, None], angle.cos(), -angle.sin()], 1)
+    for weight, bias in ((first, biases[0]), (inner, biases[1])):
+        x = torch.sin(10 * (x @ weight.double().T + bias.double()))
+    window = torch.exp(-rates.double()[:, None] * time) + 0.05
+    expected = (last.double() @ x.T) * window
+    return float((found - expected).norm() / expected.norm())
 
 
 def _linear_check(device: torch.device) -> float:

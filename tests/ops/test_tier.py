@@ -63,6 +63,19 @@ def test_the_self_check_finds_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> 
     assert tier._self_check(device) > tier._TOLERANCE
 
 
+def test_the_check_of_filters_finds_waves_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from hyena_dna.ops import fused_filter
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    right = fused_filter.fused_filter
+    assert tier._filter_check(device) <= tier._TOLERANCE
+    monkeypatch.setattr(
+        fused_filter, "fused_filter", lambda shape, bands, *rest: right(shape, bands * (1 + 1e-4), *rest)
+    )
+    assert tier._filter_check(device) > 3 * tier._TOLERANCE
+
+
 def test_the_check_of_linear_layers_finds_products_of_unsplit_operands(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     from hyena_dna.ops import fused_linear
