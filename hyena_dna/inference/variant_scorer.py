@@ -14,6 +14,7 @@ from hyena_dna.datasets.alleles import StrandWindow
 from hyena_dna.errors import InputError
 from hyena_dna.inference.allele_summary import StrandScores, Tails, window_tails
 from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
+from hyena_dna.inference.heap import trim_heap
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.reference_cache import Key, ReferenceCache
 from hyena_dna.inference.reference_pass import ReferenceTail, Stretch, halo, reference_pass, runs_fused
@@ -32,7 +33,9 @@ Method = Literal["delta", "two_pass"]
 
 # Positions of one batch times d_model. CPU: temporaries stay in the caches, a fifth faster than in memory.
 _BATCH_VALUES = {"cpu": 1 << 18, "cuda": 1 << 26}
-_KEPT_BYTES = {"cpu": 2 << 30, "cuda": 24 << 30}
+_KEPT_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}
+# Longer windows begin at multiples of an eighth of their length, so that neighbours in later calls share them. Those of
+# shorter ones are variants of the same place, which come together.
 _SHARED_WINDOW = 8192
 
 
@@ -40,7 +43,7 @@ class VariantScorer:
     """Scores the two alleles of windows.
 
     The delta method runs the model once over each reference window and then computes, for every variant, only the
-    scored positions (`hyena_dna.inference.delta`). Passes over the most recent reference windows are kept between
+    scored positions (`hyena_dna.inference.delta`). Passes over the most recent long reference windows are kept between
     calls. Everything is computed in the dtype of the weights, without autocast, and summed in float64; products are
     float32's own or, in the fused kernels of a GPU, three products of split operands that are as accurate. Batches
     and order change scores by rounding only.
@@ -107,6 +110,9 @@ class VariantScorer:
                 scores = two_pass_scores(self.model, windows, self.span, size)
             else:
                 scores = self._by_delta(self._delta, windows)
+        if self._device.type == "cpu":
+            # Reference passes that are kept leave holes behind when they go.
+            trim_heap()
         return StrandScores(*scores.cpu().numpy().T.copy())
 
     def _check(self, windows: Sequence[StrandWindow]) -> None:
@@ -161,7 +167,8 @@ class VariantScorer:
             )
             ids = torch.from_numpy(np.stack([windows[members[key][0]].ref_ids for key in keys]))
             passes = reference_pass(self.model, ids.to(self._device), stretch)
-            self._cache.keep(passes, keys)
+            if length > _SHARED_WINDOW:
+                self._cache.keep(passes, keys)
             rows = {key: row for row, key in enumerate(keys)}
             yield passes, rows, np.array([index for key in keys for index in members[key]])
 

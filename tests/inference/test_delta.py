@@ -153,7 +153,9 @@ def test_scores_are_antisymmetric(make_model: MakeModel, random_windows: Windows
         np.testing.assert_allclose(there.dist, back.dist, atol=bound, rtol=0)
 
 
-def test_batches_and_order_do_not_matter(make_model: MakeModel, random_windows: Windows) -> None:
+def test_batches_and_order_do_not_matter(
+    make_model: MakeModel, random_windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, windows = make_model(258), random_windows(10, 256, 30)
     expected = VariantScorer(model).score(windows)
     for size in (1, 7, 100):
@@ -162,16 +164,20 @@ def test_batches_and_order_do_not_matter(make_model: MakeModel, random_windows: 
     shuffled = VariantScorer(model).score([windows[i] for i in order])
     assert worst(StrandScores(*(column[order] for column in expected)), shuffled) < 1e-5 * np.abs(expected.llr).max()
     # One after the other, so that every reference pass but the first two is a kept one, or lacks positions.
+    monkeypatch.setattr("hyena_dna.inference.variant_scorer._SHARED_WINDOW", 255)
     scorer = VariantScorer(model)
     single = [scorer.score([window]) for window in windows]
     joined = StrandScores(*(np.concatenate(column) for column in zip(*single, strict=True)))
     assert worst(joined, expected) < 1e-5 * np.abs(expected.llr).max()
 
 
+@pytest.mark.parametrize("shared", [True, False])
 def test_the_reference_is_run_once_for_each_key(
-    make_model: MakeModel, random_windows: Windows, monkeypatch: pytest.MonkeyPatch
+    shared: bool, make_model: MakeModel, random_windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
+    if shared:
+        monkeypatch.setattr("hyena_dna.inference.variant_scorer._SHARED_WINDOW", 255)
 
     def counting(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> ReferenceTail:
         rows.append(len(ids))
@@ -182,15 +188,28 @@ def test_the_reference_is_run_once_for_each_key(
     scorer.score(windows)
     assert sum(rows) == 2
     scorer.score(windows[:10])
-    assert sum(rows) == 2, "the passes were kept"
+    # Passes over windows that later records do not share would only fill the memory.
+    assert sum(rows) == (2 if shared else 4)
+    assert bool(scorer._cache._passes) == shared
 
 
-def test_only_what_is_scored_is_kept(make_model: MakeModel, random_windows: Windows) -> None:
+def test_only_what_is_scored_is_kept(
+    make_model: MakeModel, random_windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stretches = []
+
+    def noting(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> ReferenceTail:
+        stretches.append(stretch)
+        return reference_pass(model, ids, stretch)
+
+    monkeypatch.setattr("hyena_dna.inference.variant_scorer.reference_pass", noting)
     scorer = VariantScorer(make_model(32_770, n_layer=1), span=64)
-    windows = random_windows(12, 8192, 6, low=4096, high=4110)
-    scorer.score(windows)
+    scorer.score(random_windows(12, 8192, 6, low=4096, high=4110))
+    assert all(0 < stretch.end - stretch.start <= 14 + 64 + 2 for stretch in stretches)
+    # Long windows keep an eighth more on either side, for neighbours in later calls.
+    scorer.score(random_windows(12, 8256, 6, low=4096, high=4110))
     (passes, _), *_ = scorer._cache._passes.values()
-    assert passes.stretch.end - passes.stretch.start <= 14 + 64 + 2
+    assert 2 * 1032 < passes.stretch.end - passes.stretch.start <= 14 + 64 + 2 + 2 * 1032
 
 
 def test_settings_of_torch_are_put_back(make_model: MakeModel, random_windows: Windows) -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 # Large blocks between small ones that stay.
 HOLES = """
 import torch
-from hyena_dna.inference.embed_memory import trim_heap
+from hyena_dna.inference.heap import trim_heap
 
 def anonymous():
     return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) >> 10

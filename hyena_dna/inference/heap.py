@@ -1,4 +1,4 @@
-"""What a run gives back to the operating system: its memory depends on the model, not on the number of records."""
+"""What runs give back to the operating system: their memory depends on the model, not on the number of records."""
 
 from __future__ import annotations
 
