@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
-from hyena_dna.inference.probe_models import fit_linear, nearest_classes
+from hyena_dna.inference.probe_models import fit_softmax, nearest_classes
 
 __all__ = ["Probe", "Score", "probe"]
 
@@ -122,7 +122,7 @@ def probe(
         learnt, held = scaler.transform(x[train]), scaler.transform(x[test])
         known, codes = np.unique(y[train], return_inverse=True)
         predicted = {
-            "linear": fit_linear(learnt, codes, len(known), iterations=_ITERATIONS).predict(held),
+            "linear": fit_softmax(learnt, codes, len(known), iterations=_ITERATIONS).predict(held),
             "knn": nearest_classes(learnt, codes, held, _NEIGHBOURS),
             "majority": np.full(len(test), np.bincount(codes).argmax()),
         }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["LinearClassifier", "fit_linear", "nearest_classes"]
+__all__ = ["LinearClassifier", "fit_softmax", "nearest_classes"]
 
 # As scikit-learn ends a fit: the largest entry of the gradient, and the least relative progress.
 _GRADIENT = 1e-4
@@ -37,7 +37,7 @@ class LinearClassifier(NamedTuple):
         return np.asarray((x @ self.weight.T + self.bias).argmax(1), np.int64)
 
 
-def fit_linear(
+def fit_softmax(
     x: NDArray[np.float32], codes: NDArray[np.int64], classes: int, *, strength: float = 1.0, iterations: int = 200
 ) -> LinearClassifier:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS.

@@ -20,6 +20,7 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 
 _WIDTH, _LAYERS, _MLP = 128, 2, 512
+_FILTERS = {"filter_waves": "octaves", "filter_emb_dim": "21"}
 # Tensor cores take other widths of an MLP at half the speed.
 _STEP = 16
 _MIXERS: dict[str, dict[str, str]] = {
@@ -31,7 +32,7 @@ _MIXERS: dict[str, dict[str, str]] = {
 
 def parameters(d_inner: int, mixer: dict[str, str]) -> int:
     """Parameters of a model of the table."""
-    content = {"d_model": _WIDTH, "n_layer": _LAYERS, "max_length": 1026, "d_inner": d_inner, **mixer}
+    content = {"d_model": _WIDTH, "n_layer": _LAYERS, "max_length": 1026, "d_inner": d_inner, **_FILTERS, **mixer}
     with torch.device("meta"):
         return sum(value.numel() for value in HyenaDNA(HyenaConfig.model_validate(content)).parameters())
 
@@ -51,6 +52,7 @@ def trials(lengths: list[int]) -> Iterator[Trial]:
                 "d_model": _WIDTH,
                 "n_layer": _LAYERS,
                 "d_inner": mlp_width(mixer),
+                **_FILTERS,
                 **mixer,
             }
             changes = [f"data.window={length}", "optim.length_warmup=[]"]

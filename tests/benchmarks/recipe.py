@@ -17,9 +17,9 @@ from trials import Trial, add_options, run_all
 _ALTERNATIVES: dict[str, dict[str, tuple[str, ...]]] = {
     "lr": {value: (f"optim.lr={value}",) for value in ("1e-3", "4e-3", "8e-3")},
     "filter_lr": {value: (f"optim.filter_lr={value}",) for value in ("5e-4", "4e-3")},
-    "batch": {value: (f"optim.batch_tokens={value}",) for value in ("65536", "131072", "524288")},
+    "batch": {value: (f"optim.batch_tokens={value}",) for value in ("65536", "262144", "524288")},
     "decay": {value: (f"optim.weight_decay={value}",) for value in ("0.0", "0.3")},
-    "betas": {"0.95": ("optim.betas=[0.9, 0.95]",)},
+    "betas": {"0.999": ("optim.betas=[0.9, 0.999]",)},
     "warmup": {"0.05": ("optim.warmup_fraction=0.05",)},
     "mixture": {
         human: (f"data.genome_weights={{ce10: {worm}, sacCer3: 0.1, human_contigs: {human}}}",)
@@ -29,7 +29,11 @@ _ALTERNATIVES: dict[str, dict[str, tuple[str, ...]]] = {
     "soft": {value: (f"data.weight_soft_masked={value}",) for value in ("0.5", "0.1")},
     "shift": {"0.0": ("model.modulation_shift=0.0",)},
     "window": {value: (f"model.modulation_fast_decay={value}",) for value in ("0.03", "0.003")},
-    "bands": {value: (f"model.filter_emb_dim={value}",) for value in ("17", "65")},
+    "bands": {value: (f"model.filter_emb_dim={value}",) for value in ("11", "31")},
+    "waves": {
+        f"linear-{value}": ("model.filter_waves=linear", f"model.filter_emb_dim={value}") for value in ("5", "65")
+    },
+    "rates": {"geometric": ("model.modulation_rates=geometric", "model.modulation_fast_decay=0.003")},
     "frequency": {value: (f"model.filter_freq={value}",) for value in ("1.0", "30.0")},
     "order": {"3": ("model.order=3",)},
     "short": {value: (f"model.short_filter_length={value}",) for value in ("4", "7")},

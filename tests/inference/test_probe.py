@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
 from hyena_dna.inference.probe import probe
-from hyena_dna.inference.probe_models import LinearClassifier, fit_linear, nearest_classes
+from hyena_dna.inference.probe_models import LinearClassifier, fit_softmax, nearest_classes
 from hyena_dna.inference.projection import project
 
 
@@ -35,9 +35,9 @@ def test_learns_from_a_bounded_number_of_records(monkeypatch: pytest.MonkeyPatch
 
     def count(x: NDArray[np.float32], *rest: Any, **options: Any) -> LinearClassifier:
         learnt.append(len(x))
-        return fit_linear(x, *rest, **options)
+        return fit_softmax(x, *rest, **options)
 
-    monkeypatch.setattr("hyena_dna.inference.probe.fit_linear", count)
+    monkeypatch.setattr("hyena_dna.inference.probe.fit_softmax", count)
     monkeypatch.setattr("hyena_dna.inference.probe._MOST_LEARNT", 30)
     vectors, labels = blobs(distance=12)
     found = probe(vectors, labels)
@@ -53,7 +53,7 @@ def test_the_linear_classifier_is_that_of_scikit_learn(classes: int, strength: f
 
     vectors, _ = blobs(distance=1)
     codes = np.random.default_rng(0).integers(0, 3, 300) % classes
-    found = fit_linear(vectors, codes, classes, strength=strength)
+    found = fit_softmax(vectors, codes, classes, strength=strength)
     wanted = LogisticRegression(C=strength, tol=1e-8, max_iter=1000).fit(vectors.astype(np.float64), codes)
     logits = vectors @ found.weight.T + found.bias
     expected = wanted.decision_function(vectors)

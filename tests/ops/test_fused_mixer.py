@@ -46,6 +46,21 @@ def fused(made: HyenaOperator, u: torch.Tensor, padding: torch.Tensor | None) ->
     return fused_mixer(u, weights, kernels, skips, leading_conv=config.leading_conv, padding=padding)
 
 
+def compare(
+    pairs: dict[str, tuple[torch.Tensor | None, torch.Tensor | None]],
+    made: HyenaOperator,
+    exact: HyenaOperator,
+    limit: float,
+) -> None:
+    """Relative errors of named pairs, and of the gradients of all parameters."""
+    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
+        pairs[name] = (ours.grad, theirs.grad)
+    for name, (found, expected) in pairs.items():
+        assert found is not None
+        assert expected is not None
+        assert (found.double() - expected).norm() <= limit * expected.norm(), name
+
+
 @pytest.mark.parametrize(
     ("order", "leading_conv", "batch", "length", "padded", "taps"),
     [(2, False, 2, 100, False, 3), (3, False, 2, 65, True, 3), (1, True, 1, 40, False, 4), (2, True, 2, 33, True, 1)],
@@ -69,12 +84,7 @@ def test_outputs_and_all_gradients(
     if padding is not None:
         expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
-        pairs[name] = (ours.grad, theirs.grad)
-    for name, (ours, theirs) in pairs.items():
-        assert ours is not None
-        assert theirs is not None
-        assert (ours.double() - theirs).norm() <= 2e-3 * theirs.norm(), name
+    compare(pairs, made, exact, 2e-3)
 
 
 @pytest.mark.parametrize(("order", "leading_conv"), [(2, False), (3, False), (2, True)])
@@ -156,12 +166,7 @@ def test_only_short_filters_of_few_taps_are_fused(
     torch.autograd.backward([expected], [grad.double()])
     torch.autograd.backward([found], [grad.to(found.dtype)])
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
-        pairs[name] = (ours.grad, theirs.grad)
-    for name, (ours, theirs) in pairs.items():
-        assert ours is not None
-        assert theirs is not None
-        assert (ours.double() - theirs).norm() <= (2e-3 if u.device.type == "cpu" else 1e-2) * theirs.norm(), name
+    compare(pairs, made, exact, 2e-3 if u.device.type == "cpu" else 1e-2)
 
 
 def test_more_taps_are_refused_because_kernels_would_be_wrong(
