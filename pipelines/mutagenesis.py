@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--window",
     type=LENGTH_OR_MAX,
     default=None,
-    help="Window in bp; max: the model's longest context.  [default: 1024, or max where that is less]",
+    help="Window in bp; max: the model's longest context.  [default: max; on a CPU at most 1024]",
 )
 @click.option(
     "--position",
@@ -239,7 +239,7 @@ def _prepare(
         facts |= {"sha256": digest, "effect": "class", "window": classifier.task.window}
         return effects, facts
     network = loaded.model.to(place).eval()
-    window = variant_window(network.config, settings["window"])
+    window = variant_window(network.config, settings["window"], place)
     if settings["window"] is None:
         say_window(window, longest_window(network.config))
     spec = WindowSpec.make(window, settings["position"], settings["grid"])

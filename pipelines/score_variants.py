@@ -58,7 +58,7 @@ class _Shard(click.ParamType[tuple[int, int]]):
     "--window",
     type=LENGTH_OR_MAX,
     default=None,
-    help="Window in bp; max: the model's longest context.  [default: 1024, or max where that is less]",
+    help="Window in bp; max: the model's longest context.  [default: max; on a CPU at most 1024]",
 )
 @click.option(
     "--position",
@@ -156,7 +156,7 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
     from hyena_dna.genome.reference import Reference
     from hyena_dna.inference.run_counts import InfoColumns
     from hyena_dna.inference.score_inputs import WindowBuilders, count_records, run_file
-    from hyena_dna.inference.score_run import RunOptions
+    from hyena_dna.inference.score_run import RunOptions, records_of_chunk
 
     began = time.monotonic()
     if precision not in ("auto", "fp32"):
@@ -188,7 +188,8 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
         extras = _extras(classifier, scorer, builders, spec, reference, provenance, batch_size)
         names = tuple(field.column for extra in extras for field in extra.fields)
         columns = InfoColumns(settings["label_field"], settings["group_field"], names) if report else None
-        options = RunOptions(shard, total, expect_records, resume, force, top, columns)
+        chunk = records_of_chunk(spec.window)
+        options = RunOptions(shard, total, expect_records, resume, force, top, columns, chunk)
         counts = run_file(
             source, reference, scorer, builders, spec, output, contig, provenance, settings, options, extras
         )  # fmt: skip
@@ -233,9 +234,10 @@ def _prepare(
 
     set_threads(threads)
     loaded = read_model(model)
-    classifier = None if loaded.task is None else classifier_from(loaded).to(select_device(device))
-    network = loaded.model.to(select_device(device)).eval()
-    chosen = variant_window(network.config, window)
+    place = select_device(device)
+    classifier = None if loaded.task is None else classifier_from(loaded).to(place)
+    network = loaded.model.to(place).eval()
+    chosen = variant_window(network.config, window, place)
     if window is None:
         say_window(chosen, longest_window(network.config))
     spec = WindowSpec.make(chosen, settings["position"], settings["grid"])

@@ -21,6 +21,7 @@ from hyena_dna.genome.variants import Trimmed
 from hyena_dna.tokenizer import ENCODE, N, Tokenizer
 
 __all__ = [
+    "EXACT_LIMIT",
     "AlleleWindows",
     "Fetch",
     "Ids",
@@ -36,7 +37,9 @@ Ids = NDArray[np.uint8]
 Fetch = Callable[[Interval], bytes]
 Position = Literal["center", "left", "right"]
 
-_EXACT_LIMIT = 8192
+EXACT_LIMIT = 8192
+"""bp up to which windows have their variant in the exact centre; longer ones are shared by neighbours."""
+
 _TOKENIZER = Tokenizer()
 # Alleles are a few bases long: byte tables are faster on them than array arithmetic.
 _ENCODE_COMPLEMENT = reverse_complement(bytes(range(256)))[::-1].translate(ENCODE)
@@ -71,7 +74,7 @@ class WindowSpec(NamedTuple):
         """
         if window < 8:
             raise InputError(f"a window of {window} bp is too short", remedy="use at least 8 bp")
-        grid = (1 if window <= _EXACT_LIMIT else window // 8) if grid is None else grid
+        grid = (1 if window <= EXACT_LIMIT else window // 8) if grid is None else grid
         if not 1 <= grid <= window // 8:
             raise InputError(f"a grid of {grid} bp does not fit a window of {window} bp", remedy=f"1 to {window // 8}")
         return cls(window, position, grid)

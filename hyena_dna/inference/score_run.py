@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyena_dna.datasets.alleles import EXACT_LIMIT
 from hyena_dna.errors import InputError
 from hyena_dna.files import atomic_path, check_output
 from hyena_dna.genome.contigs import contig_hint
@@ -26,12 +27,22 @@ from hyena_dna.output.parts import open_parts
 from hyena_dna.output.score_fields import FIELD_PREFIX
 from hyena_dna.output.score_formats import Heading, ScoreFormat, index_file
 
-__all__ = ["CHUNK_RECORDS", "RunOptions", "check_input", "score_file", "score_stream", "shard_range"]
+__all__ = [
+    "CHUNK_RECORDS",
+    "RunOptions",
+    "check_input",
+    "records_of_chunk",
+    "score_file",
+    "score_stream",
+    "shard_range",
+]
 
 logger = logging.getLogger("hyena_dna")
 
 CHUNK_RECORDS = 4096
 """Records of one chunk: what an interruption can cost at most."""
+
+_LONG_CHUNK_RECORDS = 256
 
 _CHECKED_RECORDS = 1000
 _CHECKED_BYTES = 64 << 20
@@ -52,7 +63,7 @@ class RunOptions:
         force: replace an existing output.
         top: how many of the lowest scores to keep.
         columns: INFO fields to keep for the report.
-        chunk_records: records of one chunk; a fixed number except in tests.
+        chunk_records: records of one chunk, as `records_of_chunk` says except in tests.
     """
 
     shard: tuple[int, int] | None = None
@@ -63,6 +74,11 @@ class RunOptions:
     top: int = 0
     columns: InfoColumns | None = None
     chunk_records: int = CHUNK_RECORDS
+
+
+def records_of_chunk(window: int) -> int:
+    """Records of one chunk by window in bp: few where records are slow, so that an interruption costs minutes."""
+    return CHUNK_RECORDS if window <= EXACT_LIMIT else _LONG_CHUNK_RECORDS
 
 
 def shard_range(total: int, shard: tuple[int, int], chunk_records: int = CHUNK_RECORDS) -> range:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dna.datasets.alleles import StrandWindow
+from hyena_dna.datasets.alleles import EXACT_LIMIT, StrandWindow
 from hyena_dna.errors import InputError
 from hyena_dna.inference.allele_summary import StrandScores, Tails, window_tails
 from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
@@ -34,9 +34,6 @@ Method = Literal["delta", "two_pass"]
 # Positions of one batch times d_model. CPU: temporaries stay in the caches, a fifth faster than in memory.
 _BATCH_VALUES = {"cpu": 1 << 18, "cuda": 1 << 26}
 _KEPT_BYTES = {"cpu": 1 << 30, "cuda": 24 << 30}
-# Longer windows begin at multiples of an eighth of their length, so that neighbours in later calls share them. Those of
-# shorter ones are variants of the same place, which come together.
-_SHARED_WINDOW = 8192
 
 
 class VariantScorer:
@@ -167,7 +164,7 @@ class VariantScorer:
             )
             ids = torch.from_numpy(np.stack([windows[members[key][0]].ref_ids for key in keys]))
             passes = reference_pass(self.model, ids.to(self._device), stretch)
-            if length > _SHARED_WINDOW:
+            if length > EXACT_LIMIT:
                 self._cache.keep(passes, keys)
             rows = {key: row for row, key in enumerate(keys)}
             yield passes, rows, np.array([index for key in keys for index in members[key]])
@@ -181,7 +178,7 @@ class VariantScorer:
 
         Records come sorted, a few at a time, and their windows start at multiples of an eighth of the window.
         """
-        if length <= _SHARED_WINDOW:
+        if length <= EXACT_LIMIT:
             return stretch
         low, high = max(-self._halo, stretch.start - length // 8), min(length, stretch.end + length // 8)
         return Stretch(min(stretch.start, low), max(stretch.end, high))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hyena_dna.errors import InputError
@@ -13,7 +14,7 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.tokenizer import PAD
 
 __all__ = [
-    "VARIANT_WINDOW",
+    "CPU_VARIANT_WINDOW",
     "batches_by_length",
     "check_overlap",
     "longest_window",
@@ -23,8 +24,8 @@ __all__ = [
     "variant_window",
 ]
 
-VARIANT_WINDOW = 1024
-"""bp around a variant where nobody says otherwise, the same on every device: what more adds is small and dear."""
+CPU_VARIANT_WINDOW = 1024
+"""bp around a variant on a CPU where nobody says otherwise: what more adds is small, and dear there."""
 
 # The contexts of published models count [CLS] and [SEP], which windows do not have.
 _SPECIAL_TOKENS = 2
@@ -35,20 +36,22 @@ def longest_window(config: HyenaConfig) -> int:
     return max(1, config.max_length - _SPECIAL_TOKENS)
 
 
-def variant_window(config: HyenaConfig, window: int | Literal["max"] | None) -> int:
+def variant_window(config: HyenaConfig, window: int | Literal["max"] | None, device: torch.device) -> int:
     """The window in bp in which a model scores variants.
 
     Args:
         config: the model's.
-        window: in bp, `max` for all that the model reads, or None for `VARIANT_WINDOW`, or less for a shorter model.
+        window: in bp, or `max` for all that the model reads. None is `max`, but on a CPU `CPU_VARIANT_WINDOW`, or less
+            for a shorter model.
+        device: where the model is.
 
     Raises:
         InputError: the model does not read so much.
     """
     longest = longest_window(config)
-    if window is None:
-        return min(VARIANT_WINDOW, longest)
-    if window == "max":
+    if window is None and device.type == "cpu":
+        return min(CPU_VARIANT_WINDOW, longest)
+    if window is None or window == "max":
         return longest
     if window > longest:
         raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy="--window max")

@@ -20,7 +20,7 @@ from hyena_dna.genome.reference import Reference
 from hyena_dna.genome.vcf import open_variants
 from hyena_dna.inference.run_counts import RunCounts
 from hyena_dna.inference.score_inputs import WindowBuilders, run_file
-from hyena_dna.inference.score_run import RunOptions, shard_range
+from hyena_dna.inference.score_run import CHUNK_RECORDS, RunOptions, records_of_chunk, shard_range
 from tests.stub_scorer import StubScorer, StubScores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +64,11 @@ def run(
             str(folder / output), ContigMap({}, reference.contigs), {"window": window}, SETTINGS,
             RunOptions(chunk_records=chunk, **options),  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def test_chunks_of_long_windows_are_small() -> None:
+    assert records_of_chunk(8192) == CHUNK_RECORDS
+    assert records_of_chunk(32_768) <= CHUNK_RECORDS // 10
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,11 +89,13 @@ def test_rows_are_padded_on_the_right() -> None:
     assert sizes.tolist() == [2, 1]
 
 
-def test_variant_window_is_short_unless_asked_for_more() -> None:
+def test_variant_window_is_all_of_the_context_but_short_on_a_cpu() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     long, short = (HyenaConfig(d_model=16, n_layer=1, max_length=n, filter_order=8) for n in (32_770, 514))
     assert [longest_window(config) for config in (long, short)] == [32_768, 512]
-    assert [variant_window(config, None) for config in (long, short)] == [1024, 512]
-    assert [variant_window(config, "max") for config in (long, short)] == [32_768, 512]
-    assert variant_window(long, 8000) == 8000
+    assert [variant_window(config, None, cpu) for config in (long, short)] == [1024, 512]
+    assert [variant_window(config, None, gpu) for config in (long, short)] == [32_768, 512]
+    assert [variant_window(config, "max", cpu) for config in (long, short)] == [32_768, 512]
+    assert variant_window(long, 8000, cpu) == 8000
     with pytest.raises(InputError, match=r"longer than the model's context.*--window max"):
-        variant_window(short, 513)
+        variant_window(short, 513, gpu)

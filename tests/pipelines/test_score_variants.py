@@ -508,7 +508,7 @@ def test_every_measured_variant_is_scored(score: Score, shared_data: Path) -> No
 
 
 @pytest.mark.parametrize(("given", "window"), [([], 1024), (["--window", "max"], 2000), (["--window", "1500"], 1500)])
-def test_the_default_window_is_short_and_said(
+def test_the_default_window_on_a_cpu_is_short_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, given: list[str], window: int
 ) -> None:
     save_model(HyenaDNA(HyenaConfig(d_model=16, n_layer=1, max_length=2002, filter_order=8)), tmp_path / "m")
