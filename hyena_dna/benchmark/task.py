@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +19,8 @@ from hyena_dna.inference.pooling import parse_pool
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.model.init import init_weights
-from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.tokenizer import BASE_IDS, Tokenizer
-from hyena_dna.training.graphed_pass import GraphedPass, suits_graph
 
 __all__ = ["Task", "build_task", "operator_inputs"]
 
@@ -146,12 +143,6 @@ class _PartTask(Task):
         return {"y": y}
 
 
-class _Ids(NamedTuple):
-    """Token ids, (batch, length) uint8, as a recorded pass takes them."""
-
-    ids: torch.Tensor
-
-
 class _ModelTask(Task):
     def __init__(self, workload: Workload, contender: Contender, settings: Settings) -> None:
         super().__init__(workload, contender, settings)
@@ -164,11 +155,6 @@ class _ModelTask(Task):
             self._optimizer = torch.optim.AdamW(
                 parameters, lr=_LEARNING_RATE, weight_decay=0.1, fused=self.device.type == "cuda"
             )
-        # As training does; the official code cannot be recorded.
-        recordable = isinstance(self._model, HyenaDNA) and self.dtype == torch.bfloat16
-        self._graphed: GraphedPass[_Ids] | None = None
-        if self._optimizer and recordable and suits_graph(self._model, workload.tokens, self.device):
-            self._graphed = GraphedPass(self._pass, self._model.parameters())
         self._ids = torch.empty(0)
         self.prepare()
 
@@ -177,25 +163,23 @@ class _ModelTask(Task):
         bases = torch.tensor(BASE_IDS, dtype=torch.uint8, device=self.device)
         self._ids = bases[torch.randint(4, shape, device=self.device, generator=self.generator)]
 
-    def _loss(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        loss = next_token_loss(hidden, self._model.lm_head.weight, ids.roll(-1, 1), self._weight)
+    def _loss(self, hidden: torch.Tensor) -> torch.Tensor:
+        targets = self._ids.roll(-1, 1)
+        loss = next_token_loss(hidden, self._model.lm_head.weight, targets, self._weight)
         return loss.loss_sum / self.workload.tokens
 
-    def _pass(self, batch: _Ids, nominal: int) -> torch.Tensor:
-        # Weights move between steps, and what autocast made of them is kept as long as its context lasts.
-        torch.clear_autocast_cache()
-        loss = self._loss(self._model.hidden(batch.ids), batch.ids)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
     def run(self) -> object:
+        if self.workload.backward:
+            # Weights move between steps, and what autocast made of them is kept as long as its context lasts.
+            torch.clear_autocast_cache()
+        loss = self._loss(self._model.hidden(self._ids))
         if not self.workload.backward:
-            return self._loss(self._model.hidden(self._ids), self._ids)
-        loss = (self._graphed or self._pass)(_Ids(self._ids), self.workload.tokens)
+            return loss
+        loss.backward()  # type: ignore[no-untyped-call]
         if self._optimizer is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), _CLIP)
             self._optimizer.step()
-        self._model.zero_grad(set_to_none=self._graphed is None)
+        self._model.zero_grad(set_to_none=True)
         return loss
 
     def results(self) -> dict[str, torch.Tensor]:
@@ -204,10 +188,7 @@ class _ModelTask(Task):
         hidden = self._model.hidden(self._ids)
         found = {"y": hidden.detach()}
         if self.workload.backward:
-            if self._graphed is None:
-                self._loss(hidden, self._ids).backward()  # type: ignore[no-untyped-call]
-            else:
-                self._graphed(_Ids(self._ids), self.workload.tokens)
+            self._loss(hidden).backward()  # type: ignore[no-untyped-call]
             # One parameter at each end and one in the middle of every path through the model.
             block = self._model.backbone.layers[0]
             block = getattr(block, "block", block)
