@@ -145,7 +145,7 @@ class Benchmark:
         self._settings, self._limits, self._machine = settings, limits, machine
         self._device = torch.device(settings.device)
         self._measured: dict[_Series, list[tuple[int, float]]] = defaultdict(list)
-        self._full: set[_Series] = set()
+        self._ended: dict[_Series, Status] = {}
         self._references = References()
         self._convolutions: dict[tuple[str, int, bool], tuple[float, str]] = {}
 
@@ -174,9 +174,9 @@ class Benchmark:
         cell = Cell(workload, contender, "ok", used=used(contender, workload, self._settings))
         before = self._measured[series]
         lengths, times = [length for length, _ in before], [seconds for _, seconds in before]
-        expected = extrapolate(lengths, times, workload.length, least=_least_exponent(workload, contender, len(before)))
-        if series in self._full:
-            return replace(cell, status="OOM", note="as at a shorter length")
+        expected = extrapolate(lengths, times, workload.length, least=_least_exponent(workload))
+        if series in self._ended:
+            return replace(cell, status=self._ended[series], note="as at a shorter length")
         if expected is not None and expected > self._limits.cell:
             ms = expected * 1e3
             note = f"from {', '.join(f'{length:,}' for length in lengths[-2:])}"
@@ -189,9 +189,10 @@ class Benchmark:
             return replace(cell, status="unsupported", note=str(error))
         except OutOfMemory:
             if workload.sweep == "batch-1":
-                self._full.add(series)
+                self._ended[series] = "OOM"
             return replace(cell, status="OOM")
         except TooSlow as error:
+            self._ended[series] = "slow"
             return replace(cell, status="slow", note=f"stopped after {error.args[0]:.0f} s")
         ms = found.seconds * 1e3
         return replace(
@@ -289,12 +290,9 @@ def _reference(workload: Workload, contender: Contender) -> Contender | None:
     return _PLAIN_REFERENCE if workload.length <= _PLAIN_LENGTH else None
 
 
-def _least_exponent(workload: Workload, contender: Contender, points: int) -> float:
-    """The least that time grows by with length, as a power."""
-    # At constant tokens nothing has to grow but attention, by one power less than at batch 1, where it grows with the
-    # square however short the lengths are that were measured; two lengths tell by themselves.
-    attention = contender.base == "transformer" and points < 2
-    return (1.0 if workload.sweep == "batch-1" else 0.0) + (1.0 if attention else 0.0)
+def _least_exponent(workload: Workload) -> float:
+    """The least that time grows by with length, as a power: attention over short sequences is a small part of it."""
+    return 1.0 if workload.sweep == "batch-1" else 0.0
 
 
 def _series(workload: Workload, contender: Contender) -> _Series:

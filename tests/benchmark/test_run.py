@@ -23,7 +23,7 @@ from hyena_dna.benchmark.plain import plain_long_conv
 from hyena_dna.benchmark.report import FORMAT, markdown, write_json
 from hyena_dna.benchmark.run import Benchmark, Cell, Limits
 from hyena_dna.benchmark.task import Task, build_task, operator_inputs
-from hyena_dna.benchmark.timing import OutOfMemory, Probe, Timing
+from hyena_dna.benchmark.timing import OutOfMemory, Probe, Timing, TooSlow
 from hyena_dna.benchmark.workload import (
     LEVELS,
     Contender,
@@ -237,12 +237,28 @@ def test_memory_and_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_own_process")
-def test_at_constant_tokens_only_attention_has_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "time_together", lambda tasks, *_, **__: [Timing(40.0, 40, 40, 40, 1)] * len(tasks))
-    work = [Workload("embed", False, "tokens", length, 1024 // length) for length in (64, 512)]
+def test_at_constant_tokens_time_grows_as_the_last_two_lengths_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(tasks: Sequence[Task], *_: object, **__: object) -> list[Timing]:
+        return [Timing(ms, ms, ms, ms, 1) for ms in (task.workload.length / 4.0 for task in tasks)]
+
+    monkeypatch.setattr(run_module, "time_together", timed)
+    work = [Workload("embed", False, "tokens", length, 1024 // length) for length in (64, 256, 512)]
     cells = measure(work, ["high", "transformer"], cell=0.1)
-    assert [cell.status for cell in cells] == ["ok", "ok", "ok", "extrapolated"]
-    assert cells[-1].median == pytest.approx(320.0)
+    assert [cell.status for cell in cells] == [*["ok"] * 4, *["extrapolated"] * 2]
+    assert cells[-1].median == pytest.approx(128.0)
+
+
+def test_what_was_too_slow_is_not_tried_at_greater_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def slow(workload: Workload, *_: object, **__: object) -> Probe:
+        tried.append(workload.length)
+        raise TooSlow(0.1)
+
+    monkeypatch.setattr(run_module, "probe", slow)
+    cells = measure([Workload("embed", False, "batch-1", length, 1) for length in (64, 128)], ["high"])
+    assert [cell.status for cell in cells] == ["slow", "slow"]
+    assert tried == [64]
 
 
 @pytest.mark.usefixtures("_own_process")
