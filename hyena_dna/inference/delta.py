@@ -179,7 +179,8 @@ class Batch:
     def __init__(
         self, reference: ReferenceTail, rows: torch.Tensor, tails: Tails, columns: int, past: int, alleles: int
     ) -> None:
-        self.rows = rows[::alleles]
+        # Kernels read these one after the other.
+        self.rows = rows[::alleles].contiguous()
         self.at = torch.from_numpy(tails.changed[::alleles] - reference.stretch.start).to(rows.device)
         self.alleles = alleles
         self.columns = columns

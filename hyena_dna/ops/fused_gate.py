@@ -37,7 +37,7 @@ class ReferenceCut(NamedTuple):
     """Where the rows of a batch lie in what is kept of reference windows; each entry is that of `alleles` rows."""
 
     window: torch.Tensor
-    """(batch / alleles,) int64, which window."""
+    """(batch / alleles,) int64, contiguous as the next two are, which window."""
 
     start: torch.Tensor
     """(batch / alleles,) int64, the kept position at which the scored ones begin."""
@@ -113,6 +113,7 @@ def _launch(
         assert x is None or (x.shape[1:] == (channels, kept) and x.is_contiguous())
     assert all(x.stride(-1) == 1 or x.shape[-1] == 1 for x in (a.values, other.values, y))
     window, start, outside, alleles = (None, None, None, 1) if cut is None else cut
+    assert all(x is None or x.is_contiguous() for x in (window, start, outside))
     block = min(_BLOCK, triton.next_power_of_2(columns))
     gate_columns[(batch * channels * triton.cdiv(columns, block),)](
         a.values, other.values, a.in_bias, a.taps, a.bias, other.in_bias, other.taps, other.bias, result, source,

@@ -82,6 +82,18 @@ def test_fused_delta_is_exact(make_model: MakeModel, random_windows: Windows, fo
     assert worst(*both(model, [first, first._replace(alt_ids=other), insertion, edge, last], 30)) < BOUND
 
 
+@pytest.mark.usefixtures("fused")
+def test_places_of_several_alleles_in_several_windows(make_model: MakeModel, random_windows: Windows) -> None:
+    model = make_model(50, n_layer=2, d_model=4, initializer_range=0.4).to(DEVICE)
+    windows = []
+    for number in range(4):
+        (snv,) = random_windows(number, 48, 1)
+        other = snv.alt_ids.copy()
+        other[snv.changed] = 7 + (other[snv.changed] - 6) % 4
+        windows += [one._replace(key=("chr1", number, "+")) for one in (snv, snv._replace(alt_ids=other))]
+    assert worst(*both(model, windows, 30)) < BOUND
+
+
 def tensors(tail: LayerTail) -> list[torch.Tensor]:
     return [tail.inputs, *tail.sources, *tail.results, *tail.gates]
 
