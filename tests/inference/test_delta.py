@@ -164,7 +164,7 @@ def test_batches_and_order_do_not_matter(
     shuffled = VariantScorer(model).score([windows[i] for i in order])
     assert worst(StrandScores(*(column[order] for column in expected)), shuffled) < 1e-5 * np.abs(expected.llr).max()
     # One after the other, so that every reference pass but the first two is a kept one, or lacks positions.
-    monkeypatch.setattr("hyena_dna.inference.variant_scorer._SHARED_WINDOW", 255)
+    monkeypatch.setattr("hyena_dna.inference.variant_scorer.EXACT_LIMIT", 255)
     scorer = VariantScorer(model)
     single = [scorer.score([window]) for window in windows]
     joined = StrandScores(*(np.concatenate(column) for column in zip(*single, strict=True)))
@@ -177,7 +177,7 @@ def test_the_reference_is_run_once_for_each_key(
 ) -> None:
     rows = []
     if shared:
-        monkeypatch.setattr("hyena_dna.inference.variant_scorer._SHARED_WINDOW", 255)
+        monkeypatch.setattr("hyena_dna.inference.variant_scorer.EXACT_LIMIT", 255)
 
     def counting(model: HyenaDNA, ids: torch.Tensor, stretch: Stretch) -> ReferenceTail:
         rows.append(len(ids))
