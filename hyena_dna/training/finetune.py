@@ -223,7 +223,7 @@ class _Run:
             )
             classifier = self.start.classifier(seed, split)
             state = fit(classifier, self.examples, targets, split.train, split.val, self.config, options)
-            self.record["step"] = state.step
+            self.record |= {"step": state.step, "tokens": state.tokens}
             if state.exit_code is not None:
                 return None, state.exit_code
             if self.config.mode == "lora":

@@ -81,6 +81,7 @@ class Fit:
 
     Attributes:
         step: steps done.
+        tokens: trained on, by the mean length of the examples.
         best_epoch: epoch with the best validation metric, from 1; 0 where none was better than the start.
         best_value: that metric.
         worse: epochs since.
@@ -92,6 +93,7 @@ class Fit:
     """
 
     step: int = 0
+    tokens: int = 0
     best_epoch: int = 0
     best_value: float = -math.inf
     worse: int = 0
@@ -234,6 +236,7 @@ class _Fitting:
             part = self.order.slice(state.step)
             sums += self.engine.step(state.step, rows[part], on_device[part])
             state.step += 1
+            state.tokens = int(state.step * self.bases)
             if state.step % self.order.steps == 0:
                 epoch = state.step // self.order.steps
                 self._end_epoch(epoch, float(sums[0] / sums[1]))
@@ -300,17 +303,17 @@ class _Fitting:
 
     def _show(self, sums: Tensor) -> None:
         loss = float(sums[0] / sums[1].clamp(min=1e-12))
-        self.progress.update(self.state.step, int(self.state.step * self.bases), loss)
+        self.progress.update(self.state.step, self.state.tokens, loss)
 
     def _save(self, sums: Tensor) -> None:
         state, options = self.state, self.options
         state.loss_sum, state.weight_sum = float(sums[0]), float(sums[1])
-        kept = {key: value for key, value in vars(state).items() if key not in ("step", "exit_code")}
+        kept = {key: value for key, value in vars(state).items() if key not in ("step", "tokens", "exit_code")}
         # JSON has no infinity.
         kept["best_value"] = state.best_value if math.isfinite(state.best_value) else None
         run = RunState(
             step=state.step,
-            tokens=int(state.step * self.bases),
+            tokens=state.tokens,
             training_seconds=state.seconds,
             validation_seconds=0.0,
             config=self.config.model_dump(mode="json"),
@@ -340,7 +343,7 @@ class _Fitting:
                              remedy="begin a new run with another -o")  # fmt: skip
         kept = dict(run.finetune)
         kept["best_value"] = -math.inf if kept["best_value"] is None else kept["best_value"]
-        self.state = Fit(step=run.step, **kept)
+        self.state = Fit(step=run.step, tokens=run.tokens, **kept)
         self.engine.scaler.load_state_dict(run.scaler)
         load_checkpoint(options.folder / f"{self.state.best_epoch}-{_BEST}", _Weights(self.best))
         return True

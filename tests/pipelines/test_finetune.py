@@ -216,6 +216,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     run(*common, "-o", tmp_path / "parts", "--resume")
     for name in ("metrics.csv", "predictions.tsv", "model/model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+    tokens = [json.loads((tmp_path / name / "run.json").read_text())["tokens"] for name in ("whole", "parts")]
+    assert tokens[0] == tokens[1] > 0
     with pytest.raises(InputError, match=r"began with optim\.lr = 0\.003, not 0\.1"):
         run(*common, "-o", tmp_path / "parts", "--resume", "--lr", "0.1")
 
