@@ -14,7 +14,6 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.tokenizer import PAD
 
 __all__ = [
-    "CPU_VARIANT_WINDOW",
     "batches_by_length",
     "check_overlap",
     "longest_window",
@@ -24,8 +23,8 @@ __all__ = [
     "variant_window",
 ]
 
-CPU_VARIANT_WINDOW = 1024
-"""bp around a variant on a CPU where nobody says otherwise: what more adds is small, and dear there."""
+# Around a variant on a CPU, in bp, where nobody says otherwise: what more adds is small, and dear there.
+_CPU_VARIANT_WINDOW = 1024
 
 # The contexts of published models count [CLS] and [SEP], which windows do not have.
 _SPECIAL_TOKENS = 2
@@ -41,8 +40,8 @@ def variant_window(config: HyenaConfig, window: int | Literal["max"] | None, dev
 
     Args:
         config: the model's.
-        window: in bp, or `max` for all that the model reads. None is `max`, but on a CPU `CPU_VARIANT_WINDOW`, or less
-            for a shorter model.
+        window: in bp, or `max` for all that the model reads. None is `max`, but on a CPU 1,024 bp, or less for a
+            shorter model.
         device: where the model is.
 
     Raises:
@@ -50,7 +49,7 @@ def variant_window(config: HyenaConfig, window: int | Literal["max"] | None, dev
     """
     longest = longest_window(config)
     if window is None and device.type == "cpu":
-        return min(CPU_VARIANT_WINDOW, longest)
+        return min(_CPU_VARIANT_WINDOW, longest)
     if window is None or window == "max":
         return longest
     if window > longest:
