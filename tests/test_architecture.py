@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"ops", "tokenizer", "genome"},
     "training": {"genome", "tokenizer", "datasets", "baselines", "evaluation", "ops", "model", "output"},
     "reproduction": {"genome", "baselines", "evaluation", "model", "training", "inference"},
-    "benchmark": {"tokenizer", "ops", "model", "inference"},
+    "benchmark": {"tokenizer", "ops", "model", "inference", "training"},
     "inference": {"genome", "tokenizer", "datasets", "evaluation", "ops", "model", "output"},
 }
 WITHOUT_TORCH = {*BASE, "genome", "tokenizer", "datasets", "baselines", "evaluation", "simulation", "output"}

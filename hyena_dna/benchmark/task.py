@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from hyena_dna.inference.pooling import parse_pool
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.model.init import init_weights
+from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.tokenizer import BASE_IDS, Tokenizer
+from hyena_dna.training.graphed_pass import GraphedPass, suits_graph
 
 __all__ = ["Task", "build_task", "operator_inputs"]
 
@@ -143,6 +146,12 @@ class _PartTask(Task):
         return {"y": y}
 
 
+class _Ids(NamedTuple):
+    """Token ids, (batch, length) uint8, as a recorded pass takes them."""
+
+    ids: torch.Tensor
+
+
 class _ModelTask(Task):
     def __init__(self, workload: Workload, contender: Contender, settings: Settings) -> None:
         super().__init__(workload, contender, settings)
@@ -155,6 +164,11 @@ class _ModelTask(Task):
             self._optimizer = torch.optim.AdamW(
                 parameters, lr=_LEARNING_RATE, weight_decay=0.1, fused=self.device.type == "cuda"
             )
+        # As training does, with our models; the official code cannot be recorded.
+        self._graphed: GraphedPass[_Ids] | None = None
+        recordable = isinstance(self._model, HyenaDNA) and self.dtype == torch.bfloat16
+        if workload.level == "step" and recordable and suits_graph(self._model, workload.tokens, self.device):
+            self._graphed = GraphedPass(self._pass, self._model.parameters())
         self._ids = torch.empty(0)
         self.prepare()
 
@@ -163,32 +177,40 @@ class _ModelTask(Task):
         bases = torch.tensor(BASE_IDS, dtype=torch.uint8, device=self.device)
         self._ids = bases[torch.randint(4, shape, device=self.device, generator=self.generator)]
 
-    def _loss(self, hidden: torch.Tensor) -> torch.Tensor:
-        targets = self._ids.roll(-1, 1)
-        loss = next_token_loss(hidden, self._model.lm_head.weight, targets, self._weight)
+    def _loss(self, ids: torch.Tensor) -> torch.Tensor:
+        hidden = self._model.hidden(ids)
+        loss = next_token_loss(hidden, self._model.lm_head.weight, ids.roll(-1, 1), self._weight)
         return loss.loss_sum / self.workload.tokens
 
-    def run(self) -> object:
-        if self.workload.backward:
-            # Weights move between steps, and what autocast made of them is kept as long as its context lasts.
-            torch.clear_autocast_cache()
-        loss = self._loss(self._model.hidden(self._ids))
-        if not self.workload.backward:
-            return loss
+    def _pass(self, batch: _Ids, _: int) -> torch.Tensor:
+        # Weights move between steps, but autocast keeps its casts of them as long as its context lasts; nor can a
+        # recording use casts that were made outside it.
+        torch.clear_autocast_cache()
+        loss = self._loss(batch.ids)
         loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _gradients(self) -> torch.Tensor:
+        return (self._graphed or self._pass)(_Ids(self._ids), self.workload.tokens)
+
+    def run(self) -> object:
+        if not self.workload.backward:
+            return self._loss(self._ids)
+        loss = self._gradients()
         if self._optimizer is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), _CLIP)
             self._optimizer.step()
-        self._model.zero_grad(set_to_none=True)
+        # A graph adds to the gradients that it was recorded with.
+        self._model.zero_grad(set_to_none=self._graphed is None)
         return loss
 
     def results(self) -> dict[str, torch.Tensor]:
         self.generator.manual_seed(self.settings.seed + 1)
         self.prepare()
-        hidden = self._model.hidden(self._ids)
-        found = {"y": hidden.detach()}
+        # What autograd keeps of this pass goes with it; a recording must not meet it.
+        found = {"y": self._model.hidden(self._ids).detach()}
         if self.workload.backward:
-            self._loss(hidden).backward()  # type: ignore[no-untyped-call]
+            self._gradients()
             # One parameter at each end and one in the middle of every path through the model.
             block = self._model.backbone.layers[0]
             block = getattr(block, "block", block)

@@ -27,7 +27,8 @@ class Workload:
     Attributes:
         level: `operator` is one long convolution of d_model channels; `mixer` and `block` one of the model's;
             `forward` the model in evaluation mode with head and loss; `forward-backward` and `step` in training mode,
-            the latter with gradient clipping, AdamW and `zero_grad`; `embed` tokens on the host to mean vectors there.
+            the latter with gradient clipping, AdamW and `zero_grad`, recorded as a CUDA graph where training does so;
+            `embed` tokens on the host to mean vectors there.
         backward: whether gradients are computed too.
         sweep: `tokens`, where batch times length is constant, or `batch-1`.
         length: positions.

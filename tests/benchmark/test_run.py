@@ -15,6 +15,7 @@ import torch
 from hyena_dna.benchmark import contenders as contenders_module
 from hyena_dna.benchmark import exactness
 from hyena_dna.benchmark import run as run_module
+from hyena_dna.benchmark import task as task_module
 from hyena_dna.benchmark.contenders import contender_names, implementations, used
 from hyena_dna.benchmark.exactness import exact_convolution, relative_error
 from hyena_dna.benchmark.floor import Machine
@@ -44,6 +45,27 @@ FACTS: dict[str, Any] = {
     "machine": {"cpu": "a processor", "threads": 1}, "versions": {"torch": "2"},
     "model": SETTINGS.config.model_dump(), "floor": {"bandwidth": 2e10, "flops": 1e11, "source": "given"},
 }  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("base", ["fast", "transformer"])
+def test_recorded_steps_have_the_gradients_of_launched_ones(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(HyenaConfig(d_model=128, n_layer=2, max_length=1026), "cuda", "bf16")
+    found = []
+    for recorded in (True, False):
+        monkeypatch.setattr(task_module, "suits_graph", lambda *_, recorded=recorded: recorded)
+        task = build_task(Workload("step", True, "tokens", 1024, 4), Contender(base), settings)
+        with task.context():
+            first = task.results()
+            # Weights move in between, and casts and recordings of before must not be what is used after.
+            task.run()
+            task.run()
+            found.append((first, task.results()))
+    for launched, replayed in zip(found[1], found[0], strict=True):
+        assert launched.keys() == replayed.keys()
+        for name, gradient in launched.items():
+            assert relative_error(replayed[name], gradient) < 1e-2, name
 
 
 @pytest.fixture
