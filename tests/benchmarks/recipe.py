@@ -4,7 +4,8 @@
         --seconds 20 -o OUT/recipe.jsonl [--only base,lr] [--also NAME KEY=VALUE ...]
 
 Selection is by the validation pieces alone; the test pieces are printed beside them. Run it again to go on, and with
-`--also` to combine what helped; see `trials.py`. `--only shape` at `--config release-small` compares width and depth.
+`--also` to combine what helped; see `trials.py`. `--only shape` at `--config release-small` compares width and depth
+on windows of 1,024 bp.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ _ALTERNATIVES: dict[str, dict[str, tuple[str, ...]]] = {
         for value in ("512", "4096")
     },
     "shape": {
-        f"{layers}x{width}": (f"model.n_layer={layers}", f"model.d_model={width}", f"model.d_inner={4 * width}")
+        f"{layers}x{width}": (
+            f"model.n_layer={layers}",
+            f"model.d_model={width}",
+            f"model.d_inner={4 * width}",
+            "data.window=1024",
+            "optim.length_warmup=[]",
+        )
         for layers, width in ((2, 128), (4, 96), (4, 128), (2, 256), (4, 256), (6, 208), (8, 176))
     },
 }
