@@ -21,6 +21,8 @@ from hyena_dna.benchmark.workload import Contender, Settings, Workload
 __all__ = ["OutOfMemory", "Probe", "Timing", "TooSlow", "probe", "time_together"]
 
 _WARM_UP, _MOST_WARM_UP_SECONDS = 10, 1.0
+# On a GPU the first iteration compiles kernels and records them, and the second is the first of its kind.
+_LEAST_WARM_UP = 2
 _ITERATIONS, _SECONDS = 20, 3.0
 _CPU_ITERATIONS = 5
 _FLUSH_BYTES = 256 << 20
@@ -163,10 +165,10 @@ def time_together(tasks: Sequence[Task], estimates: Sequence[float], *, seconds:
     cache = torch.empty(_FLUSH_BYTES, dtype=torch.uint8, device=device) if flush else None
     wanted = []
     for task, estimate in zip(tasks, estimates, strict=True):
+        warm_up = max(_LEAST_WARM_UP, min(_WARM_UP, int(_MOST_WARM_UP_SECONDS / estimate))) if cuda else 1
         with task.context():
-            for _ in range(min(_WARM_UP if cuda else 1, int(_MOST_WARM_UP_SECONDS / estimate))):
-                _iteration(task)
-        wanted.append(max(1, min(_repeats(estimate, cuda=cuda), int(seconds / estimate))))
+            took = min(estimate, *(_iteration(task) for _ in range(warm_up)))
+        wanted.append(max(1, min(_repeats(took, cuda=cuda), int(seconds / took))))
     measured: list[list[float]] = [[] for _ in tasks]
     for turn in range(max(wanted)):
         for task, times, count in zip(tasks, measured, wanted, strict=True):

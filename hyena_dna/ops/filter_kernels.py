@@ -115,11 +115,11 @@ def _plane(index, length, W: tl.constexpr):
 
 @triton.jit
 def filter_forward(
-    pack, bands, last, rates, y, channels, length, max_length, shift,
+    pack, bands, last, largest, rates, y, channels, length, max_length, shift,
     INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """y (channels, length) = window times network; `last` (channels, W)."""
+    """y (channels, length) = window times network; `last` (channels, W) float16, divided by `largest` (channels,)."""
     n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
@@ -131,11 +131,10 @@ def filter_forward(
     for start in range(0, channels, CHANNELS):
         c = start + tl.arange(0, CHANNELS)
         weight = tl.load(last + c[None, :] * W + row[:, None], mask=(c < channels)[None, :], other=0.0)
-        largest = tl.max(tl.abs(weight), axis=0)
-        largest = tl.where(largest > 0, largest, 1.0)
-        value = tl.dot(x, (weight / largest[None, :]).to(tl.float16))
+        value = tl.dot(x, weight)
         rate = tl.load(rates + c, mask=c < channels, other=0.0)
-        value *= _window(rate[None, :], time[:, None], shift) * largest[None, :]
+        factor = tl.load(largest + c, mask=c < channels, other=0.0)
+        value *= _window(rate[None, :], time[:, None], shift) * factor[None, :]
         inside = (c < channels)[:, None] & (n < length)[None, :]
         tl.store(y + c.to(tl.int64)[:, None] * length + n[None, :], tl.trans(value), mask=inside)
 

@@ -117,9 +117,11 @@ class _Filter(torch.autograd.Function):
         network = _Network(weights, octaves=shape.octaves)
         channels = len(rates)
         y = rates.new_empty((channels, shape.length))
+        largest = network.last.abs().amax(1)
+        largest = torch.where(largest > 0, largest, 1.0)
         kernels.filter_forward[(triton.cdiv(shape.length, _POSITIONS),)](
-            network.pack, bands, network.last, rates, y, channels, *shape.numbers, **network.constants,
-            POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+            network.pack, bands, (network.last / largest[:, None]).half(), largest, rates, y, channels,
+            *shape.numbers, **network.constants, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
         )  # fmt: skip
         return y
 

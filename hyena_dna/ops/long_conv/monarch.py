@@ -16,6 +16,7 @@ import torch
 from hyena_dna.ops.long_conv import monarch_passes as passes
 from hyena_dna.ops.long_conv import monarch_tiles as tiles
 from hyena_dna.ops.long_conv.monarch_plan import MonarchPlan, monarch_plan
+from hyena_dna.ops.long_conv.sequence_sums import magnitudes, pair_sums
 
 __all__ = ["Spectrum", "convolve", "convolve_backward", "monarch_long_conv", "monarch_spectrum"]
 
@@ -40,9 +41,8 @@ def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
     channels, length = kernel.shape
     plan = monarch_plan(length, kernel.device)
     kernel = kernel.detach().contiguous()
-    bound = torch.linalg.vector_norm(kernel, ord=1, dim=-1, dtype=torch.float32)
-    bound = torch.where(bound > 0, bound, 1.0)
-    scale = _inverse_peak(kernel)
+    peak, bound = magnitudes(kernel)
+    scale, bound = _inverse(peak), torch.where(bound > 0, bound, 1.0)
     values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
@@ -111,7 +111,8 @@ def convolve(u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None) -> 
     if plan.n1 == 1:
         return _convolve_tiles(plan, u, spectrum, skip, 1)
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    work, scale = _first_pass(plan, u)
+    scale = _inverse(torch.linalg.vector_norm(u, ord=math.inf, dim=-1).float())
+    work = _first_pass(plan, u, scale)
     passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
         work, spectrum.values, *plan.row_tables, batch, channels, **plan.row_launch, N1=plan.n1
     )
@@ -157,8 +158,9 @@ def convolve_backward(
         )  # fmt: skip
         d_skip = None if d_skips is None else d_skips.sum(0)
         return _convolve_tiles(plan, grad, spectrum, skip, -1), d_kernel, d_skip
-    work, u_scale = _first_pass(plan, u)
-    d_work, g_scale = _first_pass(plan, grad)
+    u_peak, g_peak, d_skips = pair_sums(u, grad)
+    u_scale, g_scale = _inverse(u_peak), _inverse(g_peak)
+    work, d_work = _first_pass(plan, u, u_scale), _first_pass(plan, grad, g_scale)
     # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
     products = 1 / (u_scale * g_scale)
     largest = products.amax(0)
@@ -179,8 +181,7 @@ def convolve_backward(
     d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
     _columns_inverse(plan, d_work, spectrum.bound / g_scale, skip, grad, d_u)
     _columns_inverse(plan, d_spectrum, largest * (head_room * root), None, d_kernel[None], d_kernel[None])
-    d_skip = None if skip is None else torch.linalg.vecdot(grad, u).sum(0, dtype=torch.float32)
-    return d_u, d_kernel, d_skip
+    return d_u, d_kernel, None if skip is None else d_skips.sum(0)
 
 
 def _convolve_tiles(
@@ -196,12 +197,11 @@ def _convolve_tiles(
     return y
 
 
-def _first_pass(plan: MonarchPlan, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences after the pass along columns, and what they were multiplied by (batch, channels)."""
-    scale = _inverse_peak(x)
+def _first_pass(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Sequences times `scale` (batch, channels), after the pass along columns."""
     work = x.new_empty((x.shape[0] * x.shape[1], 2, plan.size), dtype=torch.float16)
     _columns_forward(plan, x, scale, work)
-    return work, scale
+    return work
 
 
 def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tensor | None) -> None:
@@ -210,9 +210,8 @@ def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tens
     )
 
 
-def _inverse_peak(x: torch.Tensor) -> torch.Tensor:
-    """1 / largest magnitude of every sequence, float32; 1 for a sequence of zeros."""
-    peak = torch.linalg.vector_norm(x, ord=math.inf, dim=-1).float()
+def _inverse(peak: torch.Tensor) -> torch.Tensor:
+    """1 / the largest magnitude of every sequence; 1 for a sequence of zeros."""
     return torch.where(peak > 0, peak, 1.0).reciprocal_()
 
 
