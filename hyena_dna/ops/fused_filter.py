@@ -17,9 +17,12 @@ from hyena_dna.ops import filter_kernels as kernels
 __all__ = ["FilterShape", "fused_filter", "is_supported"]
 
 _MOST_FEATURES = 32
-_POSITIONS, _CHANNELS = 64, 64
-# One level back holds more: with more positions it spills registers.
-_LEVEL_POSITIONS = 32
+# How each kernel is cut at a width of 64, the fastest by measurement: programs small enough that a multiprocessor holds
+# several.
+_FORWARD = {"POSITIONS": 64, "CHANNELS": 32, "num_warps": 4}
+_HIDDEN = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 4}
+_LAST = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 8}
+_LEVEL = {"POSITIONS": 32, "num_warps": 2}
 # Programs of the backward pass: a few for every multiprocessor, and few enough that their sums are small.
 _PROGRAMS = 1056
 _Gradients = tuple[torch.Tensor | None, ...]
@@ -84,11 +87,15 @@ class _Network:
         self._network = {"E": self.features, "PADDED": padded, "OCTAVES": octaves, "W": self.width}
         self.constants = {"INNER": self.inner, **self._network}
 
+    def launch(self, cut: dict[str, int]) -> dict[str, int]:
+        """How a kernel is cut at this width: wider states take more warps to hold."""
+        return {**cut, "num_warps": cut["num_warps"] * max(1, self.width // 64)}
+
     def gradients(
         self, d_hidden: torch.Tensor, arguments: torch.Tensor, bands: torch.Tensor, shape: FilterShape
     ) -> list[torch.Tensor]:
         """Of all weights but the last, in their order; `d_hidden` (length, width) is destroyed."""
-        blocks = triton.cdiv(shape.length, _LEVEL_POSITIONS)
+        blocks = triton.cdiv(shape.length, _LEVEL["POSITIONS"])
         per_program = triton.cdiv(blocks, _PROGRAMS)
         programs = triton.cdiv(blocks, per_program)
         layers: list[torch.Tensor] = []
@@ -98,7 +105,7 @@ class _Network:
             partial = d_hidden.new_empty((programs, self.width * (inputs + 2)))
             kernels.level_backward[(programs,)](
                 d_hidden, self.pack, bands, arguments, partial, shape.length, shape.max_length, per_program,
-                DEPTH=depth, **self._network, POSITIONS=_LEVEL_POSITIONS, num_stages=1,
+                DEPTH=depth, **self._network, **self.launch(_LEVEL), num_stages=1,
             )  # fmt: skip
             weight, bias, frequency = torch.split(partial.sum(0), [self.width * inputs, self.width, self.width])
             layers[:0] = [weight.view(self.width, inputs), bias]
@@ -119,9 +126,9 @@ class _Filter(torch.autograd.Function):
         y = rates.new_empty((channels, shape.length))
         largest = network.last.abs().amax(1)
         largest = torch.where(largest > 0, largest, 1.0)
-        kernels.filter_forward[(triton.cdiv(shape.length, _POSITIONS),)](
+        kernels.filter_forward[(triton.cdiv(shape.length, _FORWARD["POSITIONS"]),)](
             network.pack, bands, (network.last / largest[:, None]).half(), largest, rates, y, channels,
-            *shape.numbers, **network.constants, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+            *shape.numbers, **network.constants, **network.launch(_FORWARD),
         )  # fmt: skip
         return y
 
@@ -132,19 +139,18 @@ class _Filter(torch.autograd.Function):
         shape: FilterShape = ctx.shape
         network, grad = _Network(weights, octaves=shape.octaves), grad.contiguous()
         channels = len(rates)
-        blocks = triton.cdiv(shape.length, _POSITIONS)
         arguments = grad.new_empty((network.inner + 1, shape.length, network.width))
         d_hidden = torch.empty_like(arguments[0])
-        kernels.hidden_backward[(blocks,)](
+        kernels.hidden_backward[(triton.cdiv(shape.length, _HIDDEN["POSITIONS"]),)](
             grad, network.pack, bands, network.last, rates, arguments, d_hidden, channels, *shape.numbers,
-            **network.constants, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+            **network.constants, **network.launch(_HIDDEN),
         )  # fmt: skip
-        of_channels = triton.cdiv(channels, _CHANNELS)
+        blocks, of_channels = triton.cdiv(shape.length, _LAST["POSITIONS"]), triton.cdiv(channels, _LAST["CHANNELS"])
         per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
         partial = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
         kernels.last_backward[(of_channels, len(partial))](
             grad, network.pack, arguments[-1], rates, partial, channels, *shape.numbers, per_program,
-            E=network.features, W=network.width, POSITIONS=_POSITIONS, CHANNELS=_CHANNELS, num_warps=8,
+            E=network.features, W=network.width, **network.launch(_LAST),
         )  # fmt: skip
         found = [*network.gradients(d_hidden, arguments, bands, shape), partial.sum(0)]
         return None, None, None, *(part.to(value.dtype) for part, value in zip(found, weights, strict=True))

@@ -20,7 +20,7 @@ _ELEMENTS = 4096
 _PROGRAMS = 4224
 _SUM_PROGRAMS = 528
 _MLP_ROWS = 262_144
-# Two products of one tile in one program: their sums are all that registers hold.
+# Two programs a multiprocessor, so that one writes while the other multiplies.
 _MIDDLE = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 64, "num_warps": 8, "num_stages": 3}
 _HEAD_ROWS = 64
 # Rows of the head that kernels work on, those of no token being zero.
@@ -165,11 +165,12 @@ class _Mlp(torch.autograd.Function):
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad, d_x))
         wide, width = w1.shape
         for rows, g, out in zip(*chunks, strict=True):
-            inner, d_inner = rows.new_empty((2, len(rows), wide))
+            inner = torch.addmm(b1, rows, w1.t())
+            d_inner = torch.empty_like(inner)
             blocks = triton.cdiv(len(rows), _MIDDLE["ROWS"])
             partial = sums[1].new_empty((blocks, wide))
             kernels.mlp_middle[(blocks * triton.cdiv(wide, _MIDDLE["COLUMNS"]),)](
-                rows, g, w1, b1, w2, inner, d_inner, partial, len(rows), width, wide, **_MIDDLE
+                g, w2, inner, d_inner, partial, len(rows), width, wide, **_MIDDLE
             )
             torch.mm(d_inner, w1, out=out)
             sums[0] += d_inner.t() @ rows

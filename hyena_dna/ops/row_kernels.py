@@ -98,38 +98,33 @@ def gelu_gate(x):
 
 @triton.jit
 def mlp_middle(
-    x, grad, weight1, bias1, weight2, inner, d_inner, partial, rows, width, wide,
+    grad, weight2, inner, d_inner, partial, rows, width, wide,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """The middle of y = gelu(x W1^T + b1) W2^T made again, with its gradient, from x and the gradient of y.
+    """Back through the last layer of y = gelu(inner) W2^T and through GELU, from the gradient of y.
 
-    `inner` (rows, wide) becomes gelu(x W1^T + b1), `d_inner` the gradient of what GELU takes; `partial` (row blocks,
-    wide) sums that over rows.
+    `inner` (rows, wide) becomes gelu(inner), in place, `d_inner` its gradient before GELU; `partial` (row blocks, wide)
+    sums that over rows.
     """
     # Programs that run together share rows, which are read once, and all of the weights, which stay in the cache.
     blocks = tl.cdiv(wide, COLUMNS)
     row_block = tl.program_id(0) // blocks
     row = row_block * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
-    of_row = row.to(tl.int64)[:, None] * width
-    h = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    of_row = grad + row.to(tl.int64)[:, None] * width
     g = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for start in range(0, width, DEPTH):
         k = start + tl.arange(0, DEPTH)
-        in_rows = (row < rows)[:, None] & (k < width)[None, :]
+        left = tl.load(of_row + k[None, :], mask=(row < rows)[:, None] & (k < width)[None, :], other=0.0)
         in_columns = (k < width)[:, None] & (column < wide)[None, :]
-        left = tl.load(x + of_row + k[None, :], mask=in_rows, other=0.0)
-        right = tl.load(weight1 + column[None, :] * width + k[:, None], mask=in_columns, other=0.0)
-        h = tl.dot(left, right, h)
-        left = tl.load(grad + of_row + k[None, :], mask=in_rows, other=0.0)
         right = tl.load(weight2 + k[:, None] * wide + column[None, :], mask=in_columns, other=0.0)
         g = tl.dot(left, right, g)
-    h += tl.load(bias1 + column, mask=column < wide, other=0.0).to(tl.float32)[None, :]
+    at = row.to(tl.int64)[:, None] * wide + column[None, :]
+    inside = (row < rows)[:, None] & (column < wide)[None, :]
+    h = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
     gate = gelu_gate(h)
     slope = 1.5957691216057308 * (1.0 + 0.134145 * h * h)
     g *= gate + h * gate * (1.0 - gate) * slope
-    at = row.to(tl.int64)[:, None] * wide + column[None, :]
-    inside = (row < rows)[:, None] & (column < wide)[None, :]
     tl.store(inner + at, (h * gate).to(inner.dtype.element_ty), mask=inside)
     tl.store(d_inner + at, g.to(d_inner.dtype.element_ty), mask=inside)
     # Rows beyond the end have no gradient.
