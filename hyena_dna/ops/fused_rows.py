@@ -20,8 +20,6 @@ _ELEMENTS = 4096
 _PROGRAMS = 4224
 _SUM_PROGRAMS = 528
 _MLP_ROWS = 262_144
-# Two programs a multiprocessor, so that one writes while the other multiplies.
-_MIDDLE = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 64, "num_warps": 8, "num_stages": 3}
 _HEAD_ROWS = 64
 # Rows of the head that kernels work on, those of no token being zero.
 _HEAD_TOKENS = 16
@@ -158,19 +156,17 @@ class _Mlp(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         x, *parameters = ctx.saved_tensors
-        w1, b1, w2, _ = (value.to(x.dtype).contiguous() for value in parameters)
-        x, grad = x.contiguous(), grad.to(x.dtype).contiguous()
-        d_x = torch.empty_like(x)
+        w1, b1, w2, _ = (value.to(x.dtype) for value in parameters)
+        d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
-        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad, d_x))
-        wide, width = w1.shape
+        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
+        width = len(b1)
         for rows, g, out in zip(*chunks, strict=True):
-            inner = torch.addmm(b1, rows, w1.t())
-            d_inner = torch.empty_like(inner)
-            blocks = triton.cdiv(len(rows), _MIDDLE["ROWS"])
-            partial = sums[1].new_empty((blocks, wide))
-            kernels.mlp_middle[(blocks * triton.cdiv(wide, _MIDDLE["COLUMNS"]),)](
-                g, w2, inner, d_inner, partial, len(rows), width, wide, **_MIDDLE
+            inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
+            per_block, columns = 64, min(64, triton.next_power_of_2(width))
+            partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
+            kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
+                inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns
             )
             torch.mm(d_inner, w1, out=out)
             sums[0] += d_inner.t() @ rows

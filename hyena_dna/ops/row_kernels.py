@@ -1,4 +1,4 @@
-"""Triton kernels over rows of channels: residual and layer norm, middle of an MLP, head with cross-entropy."""
+"""Triton kernels over rows of channels: residual and layer norm, GELU's gradient, head with cross-entropy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = [
     "add_norm_backward",
     "add_norm_forward",
     "column_sums",
+    "gelu_backward",
     "gelu_gate",
     "head_loss_backward",
     "head_loss_forward",
-    "mlp_middle",
 ]
 
 
@@ -97,38 +97,20 @@ def gelu_gate(x):
 
 
 @triton.jit
-def mlp_middle(
-    grad, weight2, inner, d_inner, partial, rows, width, wide,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
-):  # fmt: skip
-    """Back through the last layer of y = gelu(inner) W2^T and through GELU, from the gradient of y.
-
-    `inner` (rows, wide) becomes gelu(inner), in place, `d_inner` its gradient before GELU; `partial` (row blocks, wide)
-    sums that over rows.
-    """
-    # Programs that run together share rows, which are read once, and all of the weights, which stay in the cache.
-    blocks = tl.cdiv(wide, COLUMNS)
-    row_block = tl.program_id(0) // blocks
-    row = row_block * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
-    of_row = grad + row.to(tl.int64)[:, None] * width
-    g = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for start in range(0, width, DEPTH):
-        k = start + tl.arange(0, DEPTH)
-        left = tl.load(of_row + k[None, :], mask=(row < rows)[:, None] & (k < width)[None, :], other=0.0)
-        in_columns = (k < width)[:, None] & (column < wide)[None, :]
-        right = tl.load(weight2 + k[:, None] * wide + column[None, :], mask=in_columns, other=0.0)
-        g = tl.dot(left, right, g)
-    at = row.to(tl.int64)[:, None] * wide + column[None, :]
-    inside = (row < rows)[:, None] & (column < wide)[None, :]
-    h = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
-    gate = gelu_gate(h)
-    slope = 1.5957691216057308 * (1.0 + 0.134145 * h * h)
-    g *= gate + h * gate * (1.0 - gate) * slope
-    tl.store(inner + at, (h * gate).to(inner.dtype.element_ty), mask=inside)
-    tl.store(d_inner + at, g.to(d_inner.dtype.element_ty), mask=inside)
-    # Rows beyond the end have no gradient.
-    tl.store(partial + row_block * wide + column, tl.sum(g, axis=0), mask=column < wide)
+def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """In place: `inner` becomes gelu(inner), `grad` its gradient; `partial` (row blocks, width) sums that over rows."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < rows)[:, None] & (column < width)[None, :]
+    at = row.to(tl.int64)[:, None] * width + column[None, :]
+    x = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+    gate = gelu_gate(x)
+    slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
+    g *= gate + x * gate * (1.0 - gate) * slope
+    tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
+    tl.store(grad + at, g.to(grad.dtype.element_ty), mask=inside)
+    tl.store(partial + tl.program_id(0) * width + column, tl.sum(g, axis=0), mask=column < width)
 
 
 @triton.jit
