@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
-from hyena_dna.ops.fused_rows import column_sums
+from hyena_dna.ops.fused_rows import add_bias, column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
 from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
@@ -251,7 +251,7 @@ def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
     weight, bias = weights.out_weight.to(z.dtype).t(), weights.out_bias.to(z.dtype)
     batch, channels, length = z.shape
     if length < _OWN_PRODUCT and batch > 1:
-        return torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1)).add_(bias)
+        return add_bias(torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1)), bias)
     # The product of one sequence's matrix adds a bias for nothing, that of a batch of them does not.
     y = z.new_empty((batch, length, channels))
     for sequence, out in zip(z, y, strict=True):

@@ -13,7 +13,7 @@ import triton
 
 from hyena_dna.ops import row_kernels as kernels
 
-__all__ = ["column_sums", "fused_add_norm", "fused_head_loss", "fused_mlp"]
+__all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_head_loss", "fused_mlp"]
 
 _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads.
@@ -49,6 +49,13 @@ def fused_add_norm(
     """
     result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, weight, bias, eps, dtype)  # type: ignore[no-untyped-call]
     return result
+
+
+def add_bias(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Add `bias` (width,) to x (..., width), contiguous, in place; returns x. Not differentiable."""
+    elements = x.numel()
+    kernels.add_bias[(triton.cdiv(elements, _ELEMENTS),)](x, bias, elements, x.shape[-1], BLOCK=_ELEMENTS)
+    return x
 
 
 def column_sums(x: torch.Tensor) -> torch.Tensor:

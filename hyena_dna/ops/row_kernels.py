@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 __all__ = [
+    "add_bias",
     "add_norm_backward",
     "add_norm_forward",
     "column_sums",
@@ -75,6 +76,15 @@ def add_norm_backward(
     base = partial + tl.program_id(0) * (2 * width)
     tl.store(base + column, tl.sum(d_gain, axis=0), mask=column < width)
     tl.store(base + width + column, tl.sum(d_offset, axis=0), mask=column < width)
+
+
+@triton.jit
+def add_bias(x, bias, elements, width, BLOCK: tl.constexpr):
+    """x (rows, width) += bias (width,), in place."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(x + at, mask=at < elements, other=0.0).to(tl.float32)
+    value += tl.load(bias + at % width).to(tl.float32)
+    tl.store(x + at, value.to(x.dtype.element_ty), mask=at < elements)
 
 
 @triton.jit

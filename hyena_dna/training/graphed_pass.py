@@ -14,9 +14,12 @@ from hyena_dna.model.model import HyenaDNA
 
 __all__ = ["GraphedPass", "suits_graph"]
 
-# Tokens of a pass times width times layers. Larger passes keep a GPU busy by themselves, and what a graph keeps of
-# activations between steps would be worth gigabytes.
-_MOST_VALUES = 1 << 28
+# Tokens of a pass times width times layers. Larger passes keep a GPU busy by themselves.
+_MOST_VALUES = 1 << 29
+# A graph keeps activations between steps, about so many bytes for each of these values, which validation and checkpoints
+# must leave alone.
+_VALUE_BYTES = 24
+_MOST_OF_MEMORY = 0.25
 _WARM_UPS = 2
 
 Batch = TypeVar("Batch", bound=NamedTuple)
@@ -30,8 +33,15 @@ def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
     """
     config = model.config
     noisy = config.embed_dropout > 0 or config.resid_dropout > 0
-    small = tokens * config.d_model * config.n_layer <= _MOST_VALUES
-    return device.type == "cuda" and small and not noisy and not model.backbone.recompute
+    values = tokens * config.d_model * config.n_layer
+    if device.type != "cuda" or values > _MOST_VALUES or noisy or model.backbone.recompute:
+        return False
+    return values * _VALUE_BYTES <= _MOST_OF_MEMORY * _memory(device)
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that a GPU has."""
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from hyena_dna.ops.fused_rows import column_sums, fused_add_norm, fused_head_loss, fused_mlp
+from hyena_dna.ops.fused_rows import add_bias, column_sums, fused_add_norm, fused_head_loss, fused_mlp
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.ops.row_kernels import gelu_backward
 
@@ -100,3 +100,11 @@ def test_column_sums(rows: int, width: int) -> None:
     assert (column_sums(x) - expected).norm() <= 1e-5 * expected.norm()
     turned = x.transpose(1, 2).contiguous().transpose(1, 2)
     assert torch.equal(column_sums(turned), column_sums(x))
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 3), (700, 48), (50, 256)])
+def test_add_bias(rows: int, width: int) -> None:
+    x, bias = (value.detach() for value in leaves((2, rows, width), (width,)))
+    expected = x + bias
+    assert add_bias(x, bias) is x
+    assert torch.equal(x, expected)

@@ -7,6 +7,7 @@ import torch
 
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.training import graphed_pass
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.engine import Engine, Precision, TokenBatch
 from hyena_dna.training.graphed_pass import GraphedPass, suits_graph
@@ -38,10 +39,14 @@ def batches(device: str, count: int) -> list[TokenBatch]:
     return [TokenBatch(one[:, :-1], one[:, 1:], torch.ones(ROWS, WINDOW, device=device)) for one in ids]
 
 
-def test_what_suits() -> None:
+def test_what_suits(monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = engine("cpu", graph=True)
     cuda = torch.device("cuda")
+    monkeypatch.setattr(graphed_pass, "_memory", lambda _: 24 << 30)
     assert suits_graph(model, 1024, cuda)
+    assert suits_graph(model, 1 << 20, cuda)
+    monkeypatch.setattr(graphed_pass, "_memory", lambda _: 8 << 30)
+    assert not suits_graph(model, 1 << 20, cuda)
     assert not suits_graph(model, 1024, torch.device("cpu"))
     assert not suits_graph(model, 1 << 24, cuda)
     model.set_recompute(True)
