@@ -16,8 +16,8 @@ __all__ = ["GraphedPass", "suits_graph"]
 
 # Tokens of a pass times width times layers. Larger passes keep a GPU busy by themselves.
 _MOST_VALUES = 1 << 29
-# A graph keeps activations between steps, about so many bytes for each of these values, which validation and checkpoints
-# must leave alone.
+# A graph keeps activations between steps, about so many bytes for each of these values, beside which validation has to
+# find room.
 _VALUE_BYTES = 24
 _MOST_OF_MEMORY = 0.25
 _WARM_UPS = 2
