@@ -198,6 +198,8 @@ class _FusedMixer(torch.autograd.Function):
         for index in reversed(range(filters)):
             d_convolved = groups.gate_gradients(_gate(groups, index, leading_conv), convolved[index], d_z, sums)
             assert d_convolved is not None
+            # Not to be alive beside what the convolution takes.
+            del d_z
             before = _gate(groups, index - 1, leading_conv)
             z = groups.gate(before, convolved[index - 1]) if index else _start(groups, leading_conv)
             if padding is not None:

@@ -46,7 +46,8 @@ class Predicted:
 
     def evaluate(self, data: LabelledData, *, n_bootstrap: int, seed: int) -> Evaluation:
         """Metrics with intervals, per class and per contig."""
-        contigs = [data.examples.contigs[row] for row in self.rows.tolist()]
+        of_all = data.examples.contigs
+        contigs = [of_all[row] for row in self.rows.tolist()]
         return evaluate(
             data.labelling.kind,
             data.labelling.labels,

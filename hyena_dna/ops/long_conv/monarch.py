@@ -138,9 +138,9 @@ def convolve_backward(
     plan = monarch_plan(length, u.device)
     if grad.stride(-1) != 1:
         grad = grad.contiguous()
-    d_kernel = u.new_empty((channels, length), dtype=torch.float32)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
+        d_kernel = u.new_empty((channels, length), dtype=torch.float32)
         count = -(-batch // plan.tile)
         # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
         per_split = -(-count // max(1, min(count, 2048 // channels)))
@@ -180,6 +180,9 @@ def convolve_backward(
     )
     d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
     _columns_inverse(plan, d_work, spectrum.bound / g_scale, skip, grad, d_u)
+    # Of a million positions each of these is a gigabyte: none outlives its use.
+    del d_work
+    d_kernel = u.new_empty((channels, length), dtype=torch.float32)
     _columns_inverse(plan, d_spectrum, largest * (head_room * root), None, d_kernel[None], d_kernel[None])
     return d_u, d_kernel, None if skip is None else d_skips.sum(0)
 
