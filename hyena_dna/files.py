@@ -30,27 +30,33 @@ __all__ = [
 _EDGE = 64 * 1024
 
 
-def check_output(path: str | os.PathLike[str], *, force: bool = False) -> Path:
+def check_output(path: str | os.PathLike[str], *, force: bool = False, folder: bool = False) -> Path:
     """Check, before any work, that an output can be written.
 
     Args:
-        path: the file or directory to be written.
+        path: the file or folder to be written.
         force: allow an existing output to be replaced.
+        folder: whether the output is a folder.
 
     Returns:
         The path as a `Path`.
 
     Raises:
-        InputError: it exists and `force` is off, its folder does not exist, or the folder is not writable.
+        InputError: it exists and `force` is off, it is a folder where a file is to be written, its folder does not
+            exist, or that folder is not writable.
     """
     path = Path(path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise InputError("the output folder does not exist", file=folder, remedy=f"mkdir -p {folder}")
+    parent = path.parent
+    if not parent.is_dir():
+        if parent.exists():
+            raise InputError("the output folder is a file", file=parent, remedy="choose another folder")
+        raise InputError("the output folder does not exist", file=parent, remedy=f"mkdir -p {parent}")
+    if path.is_dir() and not folder:
+        raise InputError("the output is a folder; a file is written", file=path, remedy="choose another name")
     if path.exists() and not force:
         raise InputError("the output exists already", file=path, remedy="choose another name or add --force")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError("the output folder is not writable", file=folder, remedy="choose another folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError("the output folder is not writable", file=parent, remedy="choose another folder")
     return path
 
 
@@ -101,7 +107,7 @@ def atomic_directory(path: str | os.PathLike[str], *, force: bool = False) -> It
     Raises:
         InputError: `path` exists and `force` is off, or the folder cannot be written.
     """
-    path = check_output(path, force=force)
+    path = check_output(path, force=force, folder=True)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp.{path.name}")
     temporary.mkdir()
     try:

@@ -236,7 +236,7 @@ def _folder(output: str | None, force: bool) -> Path:
         folder.parent.mkdir(exist_ok=True)
     else:
         folder = Path(output)
-    check_output(folder, force=force)
+    check_output(folder, force=force, folder=True)
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a bug or a run that failed; 2 bad input or usage; 3 done, 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -40,6 +41,12 @@ COMMANDS = (
 )
 
 VERSIONED = ("torch", "lightning", "pysam", "pyfaidx", "numpy")
+
+# What a system refuses because of its files and disks, not of this program.
+_REFUSALS = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS,
+    errno.ENOSPC, errno.EDQUOT, errno.EIO,
+}  # fmt: skip
 
 
 class _Commands(click.RichGroup):
@@ -133,6 +140,9 @@ def _judge(error: BaseException) -> tuple[int, str]:
         # The reader went away; the interpreter must not try to flush into the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141, ""
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return 2, escape(f"{place}cannot be read or written: {os.strerror(error.errno)}")
     if isinstance(error, MemoryError):
         return 1, "out of memory (a smaller --batch-size or window needs less)"
     return 1, f"{type(error).__name__}: {escape(error)} (this is a bug; --debug shows where)"

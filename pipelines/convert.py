@@ -77,7 +77,7 @@ def command(
     from hyena_dna.model.checkpoint import check_replaceable, read_model
     from hyena_dna.model.convert import convert
 
-    check_output(destination, force=force)
+    check_output(destination, force=force, folder=True)
     check_replaceable(destination)
     loaded = read_model(source, shift=None if shift is None else float(shift))
     scores: Sequence[ShiftScore] = ()

@@ -162,7 +162,8 @@ def command(
     from hyena_dna.output.parts import open_parts
 
     began = time.monotonic()
-    path = check_output(output, force=force)
+    # A Zarr array is a folder.
+    path = check_output(output, force=force, folder=Path(output).suffix == ".zarr")
     # What a model says by itself is always one vector per record.
     pooled = pool is None or parse_pool(pool).kind != "none"
     check_suffix(path, pooled=pooled)

@@ -160,6 +160,12 @@ def command(
     set_threads(threads)
     earlier = Path(output) if resume and output else None
     name, loaded = _load(config, earlier, settings)
+    if (
+        earlier is not None
+        and not earlier.exists()
+        and not any((loaded.data.regions, loaded.data.train, loaded.data.fasta))
+    ):
+        raise InputError("there is no run to resume", file=earlier)
     if model is None and loaded.model is None:
         model = (_model_of(earlier) if earlier is not None else None) or DEFAULT_MODEL
     options = FinetuneOptions(name, model, device, resume=resume, force=force, quiet=quiet)

@@ -65,7 +65,7 @@ def _bundled_table(models: Sequence[Mapping[str, Any]]) -> str:
     for facts in models:
         default = "  (the default of --model)" if facts["name"] == DEFAULT_MODEL else ""
         lines.append(
-            f"{facts['name']}: {facts['parameters']:,} parameters, context {facts['context']:,} bp, "
+            f"{facts['name']}: {facts['parameters']:,} parameters, context {facts['context']:,} tokens, "
             f"{facts['layers']} layers of width {facts['width']}, {facts['licence'] or 'licence unknown'}{default}"
         )
         lines += [f"  {name}: {_short('', value)}" for name, value in (facts["metrics"] or {}).items()]

@@ -106,7 +106,7 @@ def command(
     from pipelines.cli import versions
 
     log = logging.getLogger("hyena_dna")
-    path = check_output(output, force=force)
+    path = check_output(output, force=force, folder=True)
     if path.exists() and not (path.is_dir() and ((path / _ARRAYS).is_file() or not any(path.iterdir()))):
         raise InputError("exists and was not made by inspect", file=path, remedy="choose another name")
     set_threads(threads)

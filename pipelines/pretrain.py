@@ -92,6 +92,8 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     name, loaded = _load(config, Path(output) if resume and output else None, settings)
+    if resume and output and not Path(output).exists() and not (loaded.data.genomes or loaded.data.bam):
+        raise InputError("there is no run to resume", file=output)
     if dry_run:
         return _dry_run(loaded, device, devices * num_nodes, as_json=as_json)
 

@@ -70,7 +70,7 @@ def command(
     from hyena_dna.training.run_folder import RunFolder
     from hyena_dna.training.run_record import read_record
 
-    check_output(destination, force=force)
+    check_output(destination, force=force, folder=True)
     check_replaceable(destination)
     record = read_record(RunFolder(Path(run)).record)
     if record.get("status") != "finished":

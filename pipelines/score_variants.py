@@ -177,7 +177,7 @@ def command(model: str, genome: str, vcf: str | None, variants: tuple[str, ...],
         contig = load_contig_map(contig_map, contigs) if contig_map else ContigMap({}, contigs)
         total = count_records(vcf) if vcf and vcf != "-" and (shard or dry_run) else None
         scorer, spec, provenance, classifier = _prepare(model, window, device, threads, batch_size, settings)
-        provenance |= {"genome": genome, "variants": vcf or " ".join(variants)}
+        provenance |= {"genome": genome, "variants": vcf or variants}
         if settings["background"]:
             provenance |= {"background": True, "background_sites": settings["background_sites"], "seed": seed or 0}
         source = _source(vcf, variants, reference)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton kernels are interpreted then; that has to be asked for before anything imports them.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

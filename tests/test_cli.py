@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 import subprocess
@@ -53,6 +54,11 @@ def outcome(
         (RunError("the loss is NaN"), 1, "error: the loss is NaN\n"),
         (KeyboardInterrupt(), 130, "\nerror: interrupted\n"),
         (SystemExit(143), 143, ""),
+        (OSError(errno.ENOSPC, "no space"), 2, "error: cannot be read or written: No space left on device\n"),
+        (FileNotFoundError(errno.ENOENT, "gone", "a.vcf"), 2,
+         "error: a.vcf: cannot be read or written: No such file or directory\n"),
+        (OSError("of nothing that a system says"), 1,
+         "error: OSError: of nothing that a system says (this is a bug; --debug shows where)\n"),
         (KeyError("x"), 1, "error: KeyError: 'x' (this is a bug; --debug shows where)\n"),
     ],
 )  # fmt: skip

@@ -177,7 +177,7 @@ def _exclusive(
         raise InputError(
             f"there is one class only: {_shown(names) or 'none'}",
             file=places[0].file if places else None,
-            remedy="give examples of another class, or --negatives gc",
+            remedy="give examples of another class, or --negatives gc (regions) or dinucleotide (sequences)",
         )
     if kind == "binary" and len(names) > 2:
         raise InputError(f"a binary task has two classes, not {len(names)}: {_shown(names)}", remedy="give --class")

@@ -68,7 +68,7 @@ def gc_matched_regions(
     if 2 * missing > wanted:
         raise InputError(
             f"no region of like GC content is free for {missing:,} of {wanted:,} negatives",
-            remedy="give a shorter --window or fewer --negatives-per-positive",
+            remedy="give a shorter --window or a smaller data.max_per_class",
         )
     if missing:
         _log.warning("no region of like GC content was free for %d of %d negatives", missing, wanted)

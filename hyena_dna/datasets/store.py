@@ -110,7 +110,7 @@ class TokenStore:
         Raises:
             InputError: the genome is not sound or changed, it has no bases, or `path` exists or cannot be written.
         """
-        path = check_output(path)
+        path = check_output(path, folder=True)
         with exclusive_lock(path.with_name(f".{path.name}.lock")):
             return _write_reference(reference, path)
 
@@ -151,7 +151,7 @@ class TokenStore:
         Raises:
             InputError: a name comes twice, a byte is no nucleotide, there are no bases, or `path` cannot be made.
         """
-        path = check_output(path)
+        path = check_output(path, folder=True)
 
         def feed(writer: _Writer) -> Mapping[str, Any]:
             for name, sequence in sequences:

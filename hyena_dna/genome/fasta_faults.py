@@ -43,7 +43,7 @@ def explain_forbidden(byte: bytes, context: bytes, *, crlf: bool) -> tuple[str, 
         crlf: whether the file's lines end in CR LF.
     """
     if byte in b"Uu":
-        return "U in a DNA sequence", "say so if this is RNA (--rna), or write T"
+        return "U in a DNA sequence", "write T; commands that read RNA take --rna"
     if byte == b"\r":
         return (
             "mixed line ends: a CR that ends no line" if crlf else "mixed line ends (LF and CR LF)",

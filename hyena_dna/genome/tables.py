@@ -77,7 +77,7 @@ def read_table(
     Raises:
         InputError: with file and line, for a row that is not as said above, and for a table without rows.
     """
-    rows = _parquet_rows(path) if _is_parquet(path) else _text_rows(path)
+    rows = _parquet_rows(path) if _is_parquet(path) or os.fspath(path).endswith(".parquet") else _text_rows(path)
     header = next(rows, (0, []))[1]
     width = len(header)
     for used in ("sequence", *_PLACE, "name", "strand", "label", "split"):

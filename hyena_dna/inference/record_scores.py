@@ -76,12 +76,14 @@ class Tally:
     Attributes:
         compared: records whose REF was compared with the genome.
         mismatched: how many of them differ and cannot be flipped.
+        beyond: records that reach beyond the end of their contig.
         skipped: records left out by the policy `skip`.
         examples: the first differences: line, contig, position, REF and the genome's bases.
     """
 
     compared: int = 0
     mismatched: int = 0
+    beyond: int = 0
     skipped: int = 0
     examples: list[tuple[int, str, int, str, str]] = field(default_factory=list)
 
@@ -241,6 +243,7 @@ class RecordScorer:
             return _Site("", start, ref, "contig_unknown")
         end = start + len(ref)
         if start < 0 or end > self._tiles.contigs[contig]:
+            self.tally.beyond += 1
             return _Site(contig, start, ref, "out_of_range")
         genome = self._tiles.bases(contig, start, end)
         if genome.decode("ascii") == ref:

@@ -37,18 +37,24 @@ def count_records(path: str | os.PathLike[str]) -> int:
 def provenance_line(provenance: Mapping[str, Any]) -> str:
     """The value of the `##hyena-dna` header line: version, model, settings, and the command that repeats it.
 
-    `provenance` holds the program's version, the model and its sha256, and every option that decides the scores.
+    `provenance` holds the program's version, the model and its sha256, and every option that decides the scores; its
+    `variants` are the name of a file, or a tuple of single variants.
     Shards and their merged whole have the same line, because nothing in it depends on the output.
     """
     given = {key: value for key, value in provenance.items() if value not in (None, False)}
     names = {"version", "on_ref_mismatch", "contig_map", "sample", "model", "genome", "variants"}
+    variants = given.get("variants", ())
+    source = [f"--vcf {variants}"]
+    if isinstance(variants, tuple):
+        source = [f"--variant {one}" for one in variants]
+        given["variants"] = " ".join(variants)
     fields = [f"{key}={_quoted(value) if key in names else value}" for key, value in given.items()]
     options = [
-        f"--{'vcf' if key == 'variants' else key.replace('_', '-')}{'' if value is True else f' {value}'}"
+        f"--{key.replace('_', '-')}{'' if value is True else f' {value}'}"
         for key, value in given.items()
-        if key not in ("version", "sha256")
+        if key not in ("version", "sha256", "variants")
     ]
-    command = _quoted(" ".join(["hyena-dna", "score-variants", *options]))
+    command = _quoted(" ".join(["hyena-dna", "score-variants", *options, *source]))
     return f"<{','.join(fields)},command={command}>"
 
 

@@ -107,7 +107,8 @@ def check_input(
 
     Raises:
         InputError: no contig name is the genome's; the header declares another length for a contig; more than a tenth
-            of the first 1,000 reference alleles, and at least ten, are not what the genome has.
+            of the first 1,000 reference alleles, and at least ten, are not what the genome has, or as many records
+            reach beyond the end of their contig.
     """
     for name, declared in source.header.contigs.items():
         known = contig(name)
@@ -127,12 +128,18 @@ def check_input(
         name = min(names)
         remedy = f"{contig_hint(name, lengths)}; --contig-map ucsc or ensembl translates"
         raise InputError(f"no contig is one of the genome's, such as {name!r}", file=source.name, remedy=remedy)
+    remedy = "give the genome that the variants were called on"
+    if tally.beyond >= _FEWEST_MISMATCHES and tally.beyond > _MISMATCH_SHARE * len(first):
+        reason = (
+            f"wrong assembly? {tally.beyond} of the first {len(first)} records reach beyond the end of their contig"
+        )
+        raise InputError(reason, file=source.name, remedy=remedy)
     if tally.mismatched >= _FEWEST_MISMATCHES and tally.mismatched > _MISMATCH_SHARE * tally.compared:
         line_number, chrom, pos, ref, genome = tally.examples[0]
         raise InputError(
             f"wrong assembly? {tally.mismatched} of the first {tally.compared} reference alleles are not what the "
             f"genome has, such as {chrom}:{pos}: REF {ref}, genome {genome}",
-            file=source.name, line=line_number, remedy="give the genome that the variants were called on",
+            file=source.name, line=line_number, remedy=remedy,
         )  # fmt: skip
     return itertools.chain(first, source.lines)
 
@@ -173,6 +180,9 @@ def score_file(
     if options.shard:
         assert options.total is not None, "shards need the number of records"
         chunks = shard_range(options.total, options.shard, options.chunk_records)
+        if not chunks:
+            size = f"{options.chunk_records:,}"
+            logger.warning("shard %d of %d is empty: shards begin at every %sth record", *options.shard, size)
     total = RunCounts()
     progress = _Progress(options.total)
     with open_parts(output, settings, resume=options.resume, force=options.force) as parts:

@@ -53,7 +53,7 @@ def variant_window(config: HyenaConfig, window: int | Literal["max"] | None, dev
     if window is None or window == "max":
         return longest
     if window > longest:
-        raise InputError(f"a window of {window:,} bp is longer than the model's context", remedy="--window max")
+        raise InputError(f"a window of {window:,} bp is longer than the model's {longest:,}", remedy="--window max")
     return window
 
 

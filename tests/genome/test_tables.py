@@ -127,6 +127,13 @@ def test_bad_parquet_values(tmp_path: Path, columns: dict[str, object], message:
     assert message in str(caught.value)
 
 
+def test_text_that_is_called_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_text("sequence,label\nACGT,1\n")
+    with pytest.raises(InputError, match="the Parquet file cannot be read"):
+        read_table(path)
+
+
 def test_damaged_parquet(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"sequence": ["ACGT"] * 100}), path)

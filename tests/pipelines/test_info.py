@@ -122,7 +122,7 @@ def test_without_a_path_the_bundled_models_are_listed(tmp_path: Path, monkeypatc
         save_model(HyenaDNA(CONFIG), tmp_path / name, card=CARD)
     first, metric, second, _ = run().stdout.splitlines()
     assert first.startswith("small: ")
-    assert first.endswith("context 18 bp, 1 layers of width 8, MIT  (the default of --model)")
+    assert first.endswith("context 18 tokens, 1 layers of width 8, MIT  (the default of --model)")
     assert metric == "  validation bits per base: 1.9"
     assert second.startswith("tiny: ")
     assert [facts["name"] for facts in json.loads(run("--json").stdout)] == ["small", "tiny"]

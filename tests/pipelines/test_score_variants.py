@@ -206,6 +206,9 @@ def test_a_wrong_assembly_stops_the_run(score: Score) -> None:
     assert "wrong assembly?" in str(fault(score, HEAD + good + bad))
     few = "".join(row(pos, other(CHR1[pos - 1])) for pos in range(1001, 1041, 2))
     assert score(HEAD + good + few).summary["statuses"]["ref_mismatch"] == 20
+    beyond = "".join(row(len(CHR1) + pos, "A", "C") for pos in range(1, 71))
+    assert "wrong assembly? 70 of the first 520 records reach beyond" in str(fault(score, HEAD + good + beyond))
+    assert score(HEAD + good + row(len(CHR1) + 1, "A", "C")).summary["statuses"]["out_of_range"] == 1
 
 
 def test_reference_mismatch_policies(score: Score) -> None:
@@ -420,7 +423,10 @@ def test_tables_have_keys_and_a_row_for_each_allele(score: Score) -> None:
 
 def test_single_variants_and_tables_as_input(score: Score, tmp_path: Path) -> None:
     expected = score(HEAD + row(500)).info("HYENA_LLR")
-    assert score(None, "--variant", f"chr1:500:{CHR1[499]}:{other(CHR1[499])}").info("HYENA_LLR") == expected
+    single = f"chr1:500:{CHR1[499]}:{other(CHR1[499])}"
+    found = score(None, "--variant", single)
+    assert found.info("HYENA_LLR") == expected
+    assert f'--variant {single}"' in found.path.read_text()
     table = tmp_path / "in.tsv"
     table.write_text(f"chrom\tpos\tref\talt\nchr1\t500\t{CHR1[499]}\t{other(CHR1[499])}\n")
     assert score(table).info("HYENA_LLR") == expected
@@ -434,6 +440,14 @@ def test_shares_and_tops(score: Score, capsys: pytest.CaptureFixture[str]) -> No
     assert captured.out.splitlines()[0] == "chrom\tpos\tref\talt\tllr"
     assert len(captured.out.splitlines()) == 2
     assert captured.err.splitlines()[-1] == "3 records, 3 alleles: ok 2, spanning_deletion 1"
+
+
+def test_an_empty_shard_says_so(score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "few.vcf"
+    path.write_text(HEAD + row(500) + row(600))
+    assert score(path, "--shard", "1/2").records == []
+    assert "shard 1 of 2 is empty: shards begin at every 4,096th record" in caplog.text
+    assert len(score(path, "--shard", "2/2").records) == 2
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf", ".tsv.gz", ".parquet"])
