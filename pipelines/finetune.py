@@ -117,7 +117,7 @@ _FLAGS = ("stranded", "clip", "rna")
     "--pooling",
     type=click.Choice(["auto", "mean", "last", "max", "attention", "mean+max", "mean+std", "mean+max+std"]),
     default=None,
-    help="How positions are pooled.  [default: mean, mean+max or, with --mode probe, mean+std, by validation]",
+    help="How positions are pooled.  [default: mean+max; with --mode probe mean, mean+max or mean+std, by validation]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the training examples.")
 @click.option("--lr", type=float, default=None, help="Peak learning rate.")
