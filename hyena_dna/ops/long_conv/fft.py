@@ -129,7 +129,9 @@ def _for_channels(function: Callable[[slice], None], u: torch.Tensor, transform:
     batch, channels, _ = u.shape
     on_cpu = u.device.type == "cpu"
     least = transform.least_rows // (batch + 1) if on_cpu else 1
-    count = max(rows_per_chunk(u.device, (batch + 1) * transform.row_bytes), least)
+    count = rows_per_chunk(u.device, (batch + 1) * transform.row_bytes)
+    # Of the four buffers of a row two are alive at a time, so twice as many rows fit the caches.
+    count = max(2 * count if on_cpu else count, least)
     calls = -(-channels // count)
     if on_cpu and calls > 1:
         # Shares of equal size for all threads.
