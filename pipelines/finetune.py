@@ -120,7 +120,7 @@ _FLAGS = ("stranded", "clip", "rna")
     help="How positions are pooled.  [default: mean+max; with --mode probe mean, mean+max or mean+std, by validation]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Passes over the training examples.")
-@click.option("--lr", type=float, default=None, help="Peak learning rate.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=None, help="Peak learning rate.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=None, help="Runs with consecutive seeds.")
 @click.option("--clip", is_flag=True, help="Cut regions at the end of their contig instead of refusing them.")
 @click.option("--rna", is_flag=True, help="Read U as T.")
