@@ -77,7 +77,7 @@ def read_table(
     Raises:
         InputError: with file and line, for a row that is not as said above, and for a table without rows.
     """
-    rows = _parquet_rows(path) if _is_parquet(path) or os.fspath(path).endswith(".parquet") else _text_rows(path)
+    rows = _parquet_rows(path) if _is_parquet(path) else _text_rows(path)
     header = next(rows, (0, []))[1]
     width = len(header)
     for used in ("sequence", *_PLACE, "name", "strand", "label", "split"):
@@ -220,7 +220,7 @@ def _is_parquet(path: str | os.PathLike[str]) -> bool:
     if os.fspath(path) == "-" or not os.path.isfile(path):
         return False
     with open(path, "rb") as handle:
-        return handle.read(len(_PARQUET)) == _PARQUET
+        return os.fspath(path).endswith(".parquet") or handle.read(len(_PARQUET)) == _PARQUET
 
 
 def _parquet_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
