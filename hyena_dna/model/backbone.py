@@ -89,7 +89,11 @@ class Backbone(nn.Module):
                     hidden = hidden.clone()
                 layer.advance(hidden, padding)
             elif self.recompute and torch.is_grad_enabled():
-                hidden, residual = checkpoint(layer, hidden, residual, padding, use_reentrant=False)
+                # A pass that is recorded draws no random numbers, whose state it could not save.
+                preserved = not (hidden.is_cuda and torch.cuda.is_current_stream_capturing())
+                hidden, residual = checkpoint(
+                    layer, hidden, residual, padding, use_reentrant=False, preserve_rng_state=preserved
+                )
             else:
                 hidden, residual = layer(hidden, residual, padding)
             if output_residuals:

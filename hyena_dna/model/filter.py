@@ -196,13 +196,14 @@ class ImplicitFilter(nn.Module):
             length: number of positions.
 
         Returns:
-            One spectrum of (d_model, length) kernels for each of n_filters.
+            One spectrum of (d_model, length) kernels for each of n_filters, with the direct terms in them.
         """
         # Triton is there on GPUs only.
         from hyena_dna.ops.long_conv.monarch import Spectrum, monarch_spectrum
 
         def make() -> tuple[torch.Tensor, ...]:
-            made = [monarch_spectrum(kernel) for kernel in self._all(length, fast=True)]
+            kernels = self._all(length, fast=True)
+            made = [monarch_spectrum(*pair) for pair in zip(kernels, self.bias.view(kernels.shape[:2]), strict=True)]
             return tuple(part for spectrum in made for part in (spectrum.values, spectrum.bound))
 
         if self.training or self.bias.is_inference():

@@ -1,16 +1,15 @@
 """Triton kernels of the filter network: features of positions, sines of linear layers, a decaying window.
 
-A program makes a block of positions from nothing, so that no layer of the network meets memory on the way forward. On
-the way back the arguments of the sines do. States are (positions, W); the filters come out channels first, as
-convolutions want them.
+A program makes a block of positions from nothing, so that no hidden layer of the network meets memory, but for the last
+one on the way back. States are (positions, W); the filters come out channels first, as convolutions want them.
 
-Numerics are those of the convolution that follows, whose operands are float16. Hidden layers are products of three TF32
-products, since angles of a sine leave no room for less; a sine is right to 6e-7. The last layer, which nothing
+Numerics are those of the convolution that follows, whose operands are float16. Hidden layers are products of float16
+halves, since angles of a sine leave no room for less; a sine is right to 6e-7. The last layer, which nothing
 amplifies, has float16 operands: sines, which are at most one, and weights divided by the largest of their channel.
 Gradients are single TF32 products. Sums over positions are written per program, and added by the caller in one order.
 
 The small weights lie in one buffer, `pack`: the first layer (W, E) and its bias, the frequencies of the sine, then
-weight (W, W) and bias of every inner layer.
+weight (W, W) and bias of every inner layer. `parts` holds the halves of all that, one after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["filter_forward", "hidden_backward", "last_backward", "level_backward"]
+from hyena_dna.ops.split_kernels import halves, split_dot
+
+__all__ = ["filter_forward", "hidden_backward", "last_backward"]
 
 
 @triton.jit
@@ -40,11 +41,6 @@ def _sine(x):
 @triton.jit
 def _cosine(x):
     return _sine(x + 1.5707963267948966)
-
-
-@triton.jit
-def _exact(a, b):
-    return tl.dot(a, b, input_precision="tf32x3")
 
 
 @triton.jit
@@ -83,22 +79,29 @@ def _inner(pack, k, E: tl.constexpr, W: tl.constexpr):
 
 @triton.jit
 def _first_argument(
-    pack, bands, n, max_length, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr
-):
+    pack, parts, bands, n, max_length, INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr,
+    OCTAVES: tl.constexpr, W: tl.constexpr,
+):  # fmt: skip
     """Input of the first sine, (positions, W)."""
     row = tl.arange(0, W)
     feature = tl.arange(0, PADDED)
-    first = tl.load(pack + row[None, :] * E + feature[:, None], mask=(feature < E)[:, None], other=0.0)
-    return _exact(_features(bands, n, max_length, E, PADDED, OCTAVES), first) + tl.load(pack + W * E + row)[None, :]
+    at = row[None, :] * E + feature[:, None]
+    inside = (feature < E)[:, None]
+    high = tl.load(parts + at, mask=inside, other=0.0)
+    low = tl.load(_inner(parts, INNER, E, W) + at, mask=inside, other=0.0)
+    xh, xl = halves(_features(bands, n, max_length, E, PADDED, OCTAVES))
+    return split_dot(xh, xl, high, low) + tl.load(pack + W * E + row)[None, :]
 
 
 @triton.jit
-def _next_argument(pack, z, k, frequency, E: tl.constexpr, W: tl.constexpr):
-    """Input of the sine after inner layer k, from that before it."""
+def _next_argument(pack, parts, x, k, INNER: tl.constexpr, E: tl.constexpr, W: tl.constexpr):
+    """Input of the sine after inner layer k, from the sine before it."""
     row = tl.arange(0, W)
-    layer = _inner(pack, k, E, W)
-    weight = tl.load(layer + row[None, :] * W + row[:, None])
-    return _exact(_sine(frequency * z), weight) + tl.load(layer + W * W + row)[None, :]
+    at = row[None, :] * W + row[:, None]
+    high = tl.load(_inner(parts, k, E, W) + at)
+    low = tl.load(_inner(_inner(parts, INNER, E, W), k, E, W) + at)
+    xh, xl = halves(x)
+    return split_dot(xh, xl, high, low) + tl.load(_inner(pack, k, E, W) + W * W + row)[None, :]
 
 
 @triton.jit
@@ -108,14 +111,8 @@ def _window(rate, time, shift):
 
 
 @triton.jit
-def _plane(index, length, W: tl.constexpr):
-    """Where a plane of (length, W) begins."""
-    return tl.full((), index, tl.int64) * length * W
-
-
-@triton.jit
 def filter_forward(
-    pack, bands, last, largest, rates, y, channels, length, max_length, shift,
+    pack, parts, bands, last, largest, rates, y, channels, length, max_length, shift,
     INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -123,9 +120,9 @@ def filter_forward(
     n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
-    z = _first_argument(pack, bands, n, max_length, E, PADDED, OCTAVES, W)
+    z = _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W)
     for k in tl.static_range(INNER):
-        z = _next_argument(pack, z, k, frequency, E, W)
+        z = _next_argument(pack, parts, _sine(frequency * z), k, INNER, E, W)
     x = _sine(frequency * z).to(tl.float16)
     time = _time(n, max_length)
     for start in range(0, channels, CHANNELS):
@@ -140,84 +137,85 @@ def filter_forward(
 
 
 @triton.jit
-def hidden_backward(
-    grad, pack, bands, last, rates, arguments, d_hidden, channels, length, max_length, shift,
-    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
-    POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+def _d_last_sine(
+    grad, last, rates, n, time, channels, length, shift,
+    W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Arguments of all sines, (INNER + 1, length, W), and the gradient of the last sine, (length, W)."""
-    n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
-    inside = n < length
+    """Gradient of the last sine at positions n, (POSITIONS, W)."""
     row = tl.arange(0, W)
-    at = n[:, None] * W + row[None, :]
-    frequency = tl.load(pack + W * (E + 1) + row)[None, :]
-    z = _first_argument(pack, bands, n, max_length, E, PADDED, OCTAVES, W)
-    tl.store(arguments + at, z, mask=inside[:, None])
-    for k in tl.static_range(INNER):
-        z = _next_argument(pack, z, k, frequency, E, W)
-        tl.store(arguments + _plane(k + 1, length, W) + at, z, mask=inside[:, None])
-    time = _time(n, max_length)
     d_x = tl.zeros((POSITIONS, W), dtype=tl.float32)
     for start in range(0, channels, CHANNELS):
         c = start + tl.arange(0, CHANNELS)
-        of_grad = c.to(tl.int64)[:, None] * length + n[None, :]
-        g = tl.load(grad + of_grad, mask=(c < channels)[:, None] & inside[None, :], other=0.0)
-        weight = tl.load(last + c[:, None] * W + row[None, :], mask=(c < channels)[:, None], other=0.0)
+        inside = (c < channels)[:, None]
+        at = c.to(tl.int64)[:, None] * length + n[None, :]
+        g = tl.load(grad + at, mask=inside & (n < length)[None, :], other=0.0)
+        weight = tl.load(last + c[:, None] * W + row[None, :], mask=inside, other=0.0)
         rate = tl.load(rates + c, mask=c < channels, other=0.0)
         d_x += tl.dot(tl.trans(g) * _window(rate[None, :], time[:, None], shift), weight, input_precision="tf32")
-    tl.store(d_hidden + at, d_x, mask=inside[:, None])
+    return d_x
 
 
 @triton.jit
-def level_backward(
-    d_x, pack, bands, arguments, partial, length, max_length, per_program,
-    DEPTH: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
-    POSITIONS: tl.constexpr,
+def hidden_backward(
+    grad, pack, parts, bands, last, rates, states, partial, channels, length, max_length, shift, per_program,
+    INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
+    POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Back through one sine and the layer before it, which has DEPTH layers before itself; `d_x` in place.
+    """Gradients of `pack`, one share of the positions each, `partial` (programs, as long as `pack`).
 
-    `partial` (programs, W * (inputs + 2)): gradients of the layer's weight and bias, and of the frequencies.
+    `states` (length, W) gets the last sines.
     """
     row = tl.arange(0, W)
+    feature = tl.arange(0, PADDED)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
-    inputs: tl.constexpr = E if DEPTH == 0 else W
-    padded: tl.constexpr = PADDED if DEPTH == 0 else W
-    column = tl.arange(0, padded)
-    d_weight = tl.zeros((W, padded), dtype=tl.float32)
-    d_bias = tl.zeros((W,), dtype=tl.float32)
+    d_first = tl.zeros((W, PADDED), dtype=tl.float32)
     d_frequency = tl.zeros((W,), dtype=tl.float32)
+    d_weights = (tl.zeros((W, W), dtype=tl.float32),) * INNER
+    d_biases = (tl.zeros((W,), dtype=tl.float32),) * (INNER + 1)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         n = block * POSITIONS + tl.arange(0, POSITIONS)
-        at = n[:, None] * W + row[None, :]
-        inside = (n < length)[:, None]
-        z = tl.load(arguments + _plane(DEPTH, length, W) + at, mask=inside, other=0.0)
-        d_sine = tl.load(d_x + at, mask=inside, other=0.0) * _cosine(frequency * z)
-        d_frequency += tl.sum(d_sine * z, axis=0)
+        time = _time(n, max_length)
+        z = _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W)
+        x = _sine(frequency * z)
+        arguments, sines = (z,), (x,)
+        for k in tl.static_range(INNER):
+            z = _next_argument(pack, parts, x, k, INNER, E, W)
+            x = _sine(frequency * z)
+            arguments, sines = arguments + (z,), sines + (x,)
+        tl.store(states + n[:, None] * W + row[None, :], x, mask=(n < length)[:, None])
+        d_x = _d_last_sine(grad, last, rates, n, time, channels, length, shift, W, POSITIONS, CHANNELS)
+        weights, biases = (), ()
+        for k in tl.static_range(INNER, 0, -1):
+            d_sine = d_x * _cosine(frequency * arguments[k])
+            d_frequency += tl.sum(d_sine * arguments[k], axis=0)
+            d_z = d_sine * frequency
+            weights = (tl.dot(tl.trans(d_z), sines[k - 1], d_weights[k - 1], input_precision="tf32"),) + weights
+            biases = (d_biases[k] + tl.sum(d_z, axis=0),) + biases
+            weight = tl.load(_inner(pack, k - 1, E, W) + row[:, None] * W + row[None, :])
+            d_x = tl.dot(d_z, weight, input_precision="tf32")
+        d_sine = d_x * _cosine(frequency * arguments[0])
+        d_frequency += tl.sum(d_sine * arguments[0], axis=0)
         d_z = d_sine * frequency
-        d_bias += tl.sum(d_z, axis=0)
-        if DEPTH == 0:
-            x = _features(bands, n, max_length, E, PADDED, OCTAVES)
-        else:
-            before = tl.load(arguments + _plane(DEPTH - 1, length, W) + at, mask=inside, other=0.0)
-            x = _sine(frequency * before)
-            weight = tl.load(_inner(pack, DEPTH - 1, E, W) + row[:, None] * W + row[None, :])
-            tl.store(d_x + at, tl.dot(d_z, weight, input_precision="tf32"), mask=inside)
-        d_weight += tl.dot(tl.trans(d_z), x, input_precision="tf32")
-    base = partial + tl.program_id(0) * (W * (inputs + 2))
-    tl.store(base + row[:, None] * inputs + column[None, :], d_weight, mask=(column < inputs)[None, :])
-    tl.store(base + W * inputs + row, d_bias)
-    tl.store(base + W * (inputs + 1) + row, d_frequency)
+        features = _features(bands, n, max_length, E, PADDED, OCTAVES)
+        d_first = tl.dot(tl.trans(d_z), features, d_first, input_precision="tf32")
+        d_weights, d_biases = weights, (d_biases[0] + tl.sum(d_z, axis=0),) + biases
+    base = partial + tl.program_id(0) * (W * (E + 2) + INNER * (W * (W + 1)))
+    tl.store(base + row[:, None] * E + feature[None, :], d_first, mask=(feature < E)[None, :])
+    tl.store(base + W * E + row, d_biases[0])
+    tl.store(base + W * (E + 1) + row, d_frequency)
+    for k in tl.static_range(INNER):
+        tl.store(_inner(base, k, E, W) + row[:, None] * W + row[None, :], d_weights[k])
+        tl.store(_inner(base, k, E, W) + W * W + row, d_biases[k + 1])
 
 
 @triton.jit
 def last_backward(
-    grad, pack, argument, rates, partial, channels, length, max_length, shift, per_program,
-    E: tl.constexpr, W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    grad, states, rates, partial, channels, length, max_length, shift, per_program,
+    W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the last layer, (channels, W) a share of the positions; `argument` (length, W) of the last sine."""
+    """Gradient of the last layer, (channels, W) a share of the positions, from the last sines `states` (length, W)."""
     c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     row = tl.arange(0, W)
-    frequency = tl.load(pack + W * (E + 1) + row)[None, :]
     rate = tl.load(rates + c, mask=c < channels, other=0.0)
     total = tl.zeros((CHANNELS, W), dtype=tl.float32)
     for block in range(tl.program_id(1) * per_program, (tl.program_id(1) + 1) * per_program):
@@ -226,7 +224,7 @@ def last_backward(
         at = c.to(tl.int64)[:, None] * length + n[None, :]
         g = tl.load(grad + at, mask=(c < channels)[:, None] & inside[None, :], other=0.0)
         g *= _window(rate[:, None], _time(n, max_length)[None, :], shift)
-        z = tl.load(argument + n[:, None] * W + row[None, :], mask=inside[:, None], other=0.0)
-        total += tl.dot(g, _sine(frequency * z), input_precision="tf32")
+        x = tl.load(states + n[:, None] * W + row[None, :], mask=inside[:, None], other=0.0)
+        total += tl.dot(g, x, input_precision="tf32")
     base = partial + tl.program_id(1) * channels * W
     tl.store(base + c[:, None] * W + row[None, :], total, mask=(c < channels)[:, None])

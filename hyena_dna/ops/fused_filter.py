@@ -20,11 +20,10 @@ _MOST_FEATURES = 32
 # How each kernel is cut at a width of 64, the fastest by measurement: programs small enough that a multiprocessor holds
 # several.
 _FORWARD = {"POSITIONS": 64, "CHANNELS": 32, "num_warps": 4}
-_HIDDEN = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 4}
+_HIDDEN = {"POSITIONS": 32, "CHANNELS": 64, "num_warps": 4}
 _LAST = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 8}
-_LEVEL = {"POSITIONS": 32, "num_warps": 2}
-# Programs of the backward pass: a few for every multiprocessor, and few enough that their sums are small.
-_PROGRAMS = 1056
+# Programs of the backward pass: as many as multiprocessors hold at a time, so that their sums are few.
+_PROGRAMS = 264
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -80,38 +79,18 @@ class _Network:
         *small, last = weights
         self.last = last.float().contiguous()
         self.pack = torch.cat([value.flatten() for value in small]).float()
-        self.width, self.features = small[0].shape
-        self.inner = (len(small) - 3) // 2
+        high = self.pack.half()
+        self.parts = torch.stack([high, (self.pack - high).half()])
+        self.width, features = small[0].shape
         # At least as many as a product on tensor cores takes.
-        padded = max(16, triton.next_power_of_2(self.features))
-        self._network = {"E": self.features, "PADDED": padded, "OCTAVES": octaves, "W": self.width}
-        self.constants = {"INNER": self.inner, **self._network}
+        padded = max(16, triton.next_power_of_2(features))
+        self.constants = {
+            "INNER": (len(small) - 3) // 2, "E": features, "PADDED": padded, "OCTAVES": octaves, "W": self.width,
+        }  # fmt: skip
 
     def launch(self, cut: dict[str, int]) -> dict[str, int]:
         """How a kernel is cut at this width: wider states take more warps to hold."""
         return {**cut, "num_warps": cut["num_warps"] * max(1, self.width // 64)}
-
-    def gradients(
-        self, d_hidden: torch.Tensor, arguments: torch.Tensor, bands: torch.Tensor, shape: FilterShape
-    ) -> list[torch.Tensor]:
-        """Of all weights but the last, in their order; `d_hidden` (length, width) is destroyed."""
-        blocks = triton.cdiv(shape.length, _LEVEL["POSITIONS"])
-        per_program = triton.cdiv(blocks, _PROGRAMS)
-        programs = triton.cdiv(blocks, per_program)
-        layers: list[torch.Tensor] = []
-        frequencies = []
-        for depth in reversed(range(self.inner + 1)):
-            inputs = self.width if depth else self.features
-            partial = d_hidden.new_empty((programs, self.width * (inputs + 2)))
-            kernels.level_backward[(programs,)](
-                d_hidden, self.pack, bands, arguments, partial, shape.length, shape.max_length, per_program,
-                DEPTH=depth, **self._network, **self.launch(_LEVEL), num_stages=1,
-            )  # fmt: skip
-            weight, bias, frequency = torch.split(partial.sum(0), [self.width * inputs, self.width, self.width])
-            layers[:0] = [weight.view(self.width, inputs), bias]
-            frequencies.append(frequency)
-        layers.insert(2, torch.stack(frequencies).sum(0)[None])
-        return layers
 
 
 class _Filter(torch.autograd.Function):
@@ -127,7 +106,7 @@ class _Filter(torch.autograd.Function):
         largest = network.last.abs().amax(1)
         largest = torch.where(largest > 0, largest, 1.0)
         kernels.filter_forward[(triton.cdiv(shape.length, _FORWARD["POSITIONS"]),)](
-            network.pack, bands, (network.last / largest[:, None]).half(), largest, rates, y, channels,
+            network.pack, network.parts, bands, (network.last / largest[:, None]).half(), largest, rates, y, channels,
             *shape.numbers, **network.constants, **network.launch(_FORWARD),
         )  # fmt: skip
         return y
@@ -139,18 +118,22 @@ class _Filter(torch.autograd.Function):
         shape: FilterShape = ctx.shape
         network, grad = _Network(weights, octaves=shape.octaves), grad.contiguous()
         channels = len(rates)
-        arguments = grad.new_empty((network.inner + 1, shape.length, network.width))
-        d_hidden = torch.empty_like(arguments[0])
-        kernels.hidden_backward[(triton.cdiv(shape.length, _HIDDEN["POSITIONS"]),)](
-            grad, network.pack, bands, network.last, rates, arguments, d_hidden, channels, *shape.numbers,
-            **network.constants, **network.launch(_HIDDEN),
+        states = grad.new_empty((shape.length, network.width))
+        blocks = triton.cdiv(shape.length, _HIDDEN["POSITIONS"])
+        per_program = triton.cdiv(blocks, _PROGRAMS)
+        of_pack = grad.new_empty((triton.cdiv(blocks, per_program), len(network.pack)))
+        kernels.hidden_backward[(len(of_pack),)](
+            grad, network.pack, network.parts, bands, network.last, rates, states, of_pack, channels, *shape.numbers,
+            per_program, **network.constants, **network.launch(_HIDDEN), num_stages=1,
         )  # fmt: skip
         blocks, of_channels = triton.cdiv(shape.length, _LAST["POSITIONS"]), triton.cdiv(channels, _LAST["CHANNELS"])
         per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
-        partial = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
-        kernels.last_backward[(of_channels, len(partial))](
-            grad, network.pack, arguments[-1], rates, partial, channels, *shape.numbers, per_program,
-            E=network.features, W=network.width, **network.launch(_LAST),
+        of_last = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
+        kernels.last_backward[(of_channels, len(of_last))](
+            grad, states, rates, of_last, channels, *shape.numbers, per_program,
+            W=network.width, **network.launch(_LAST), num_stages=1,
         )  # fmt: skip
-        found = [*network.gradients(d_hidden, arguments, bands, shape), partial.sum(0)]
-        return None, None, None, *(part.to(value.dtype) for part, value in zip(found, weights, strict=True))
+        *small, last = weights
+        found = torch.split(of_pack.sum(0), [value.numel() for value in small])
+        typed = (part.view_as(value).to(value.dtype) for part, value in zip(found, small, strict=True))
+        return None, None, None, *typed, of_last.sum(0).to(last.dtype)

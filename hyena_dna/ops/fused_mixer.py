@@ -1,8 +1,8 @@
 """The Hyena recurrence, from normalised states to the output of the mixer, through fused kernels.
 
 What `hyena_dna.model.operator.HyenaOperator` computes step by step in PyTorch, which is the definition that this is
-tested against. Kept for the backward pass are the projections and the outputs of the long convolutions; gated products
-are made again.
+tested against. Kept for the backward pass are the projections, and what goes into the long convolutions and comes out
+of them; the last gated product is made again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ import triton
 
 from hyena_dna.ops.fused_rows import add_bias, column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
-from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum
+from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum, wants_peaks
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
 
-_BLOCK = 1024
+# Positions of a block of the gates, and its warps: the fastest by measurement.
+_BLOCK = 512
+_WARPS = 2
+# Blocks that one program of the gates' backward pass takes, as far as there are enough for all multiprocessors: sums
+# over its positions, which take all warps, are made once.
+_MOST_BLOCKS = 8
+_PROGRAMS = 8448
 # Length from which on a product of its own keeps a GPU busy for every sequence.
 _OWN_PRODUCT = 16_384
+# Sequences up to which that is so for sums over positions as well.
+_FEW_PRODUCTS = 4
 
 
 class MixerWeights(NamedTuple):
@@ -64,7 +72,7 @@ def fused_mixer(
     Args:
         u: (batch, length, d_model), bfloat16 or float16 (float32 works too).
         weights: the parameters, any floating dtype.
-        kernels: (filters, d_model, length), float32; or their spectra, to which no gradient flows.
+        kernels: (filters, d_model, length), float32; or spectra, to which no gradient flows, of kernels and skips.
         skips: (filters, d_model).
         leading_conv: whether the recurrence starts with a convolution (the Hyena paper's form).
         padding: (batch, length), true where a row has ended, or None.
@@ -97,42 +105,50 @@ class _Groups:
         part = slice(group * self.width, (group + 1) * self.width)
         return self.projected[:, part], self.in_bias[part], self.taps[part], self.bias[part]
 
-    def gate(self, group: int, other: torch.Tensor | int | None) -> torch.Tensor:
-        """short(group) times a tensor, another group's short convolution, or nothing."""
+    def gate(
+        self, group: int, other: torch.Tensor | int | None, *, with_peaks: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """short(group) times a tensor, another group's short convolution, or nothing; and its largest magnitudes."""
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
         block = _block(length)
+        peaks = a.new_empty((batch, channels, triton.cdiv(length, block)), dtype=torch.float32) if with_peaks else None
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
-            a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, channels, length, *a.stride()[:2], *b.stride()[:2],
-            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
+            a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, peaks, channels, length,
+            *a.stride()[:2], *b.stride()[:2], TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, PEAKS=with_peaks,
+            num_warps=_WARPS,
         )  # fmt: skip
-        return y
+        return y, None if peaks is None else peaks.amax(2)
 
     def gate_gradients(
-        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
-    ) -> torch.Tensor | None:
-        """Gradients of `gate` into `sums`; that of `other` is returned where it is a tensor."""
+        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums, *, again: bool = False
+    ) -> _OtherGradient:
+        """Gradients of `gate` into `sums`; the rest is returned."""
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         block = _block(length)
         blocks = triton.cdiv(length, block)
-        partials = a.new_empty((2, batch * blocks, channels, taps_a.shape[1] + 2), dtype=torch.float32)
+        per_program = max(1, min(_MOST_BLOCKS, batch * blocks * channels // _PROGRAMS))
+        shares = triton.cdiv(batch * blocks, per_program)
+        partials = a.new_empty((2, shares, channels, taps_a.shape[1] + 2), dtype=torch.float32)
         d_a = sums.projected[:, group * channels : (group + 1) * channels]
         d_b = sums.projected[:, other * channels : (other + 1) * channels] if isinstance(other, int) else None
         if d_b is None:
             d_b = torch.empty_like(grad)
-        gate_backward[(batch * channels * blocks,)](
-            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, *partials, channels, length,
-            *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0),
-            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block,
+        peaks = a.new_empty((batch, channels, blocks), dtype=torch.float32)
+        y = torch.empty_like(grad) if again else None
+        gate_backward[(channels * shares,)](
+            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, peaks, y, *partials,
+            batch, channels, length, *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0), per_program,
+            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, HAS_Y=again, num_warps=_WARPS,
         )  # fmt: skip
         sums.add(group, partials[0])
         if isinstance(other, int):
             sums.add(other, partials[1])
-        return d_b if isinstance(other, torch.Tensor) else None
+        return _OtherGradient(d_b, peaks, y)
 
     def _other(
         self, group: int, other: torch.Tensor | int | None
@@ -140,6 +156,19 @@ class _Groups:
         if isinstance(other, torch.Tensor):
             return other, self.in_bias, self.taps, self.bias, "values"
         return (*self[group], "none") if other is None else (*self[other], "projection")
+
+
+class _OtherGradient(NamedTuple):
+    """What `gate_gradients` finds where a group was multiplied by a tensor."""
+
+    values: torch.Tensor
+    """Gradient of the tensor, (batch, d_model, length)."""
+
+    peaks: torch.Tensor
+    """Its largest magnitudes, (batch, d_model, blocks)."""
+
+    product: torch.Tensor | None
+    """The gated product, where it is made again."""
 
 
 class _Sums:
@@ -163,20 +192,25 @@ class _FusedMixer(torch.autograd.Function):
     def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
         weights, (kernels, skips, spectra, leading_conv, padding) = MixerWeights(*rest[:6]), rest[6:]
         if kernels is not None:
-            spectra = tuple(monarch_spectrum(kernel) for kernel in kernels)
-        batch, _, width = u.shape
+            spectra = tuple(monarch_spectrum(*pair) for pair in zip(kernels, skips, strict=True))
+        batch, length, width = u.shape
         dtype = u.dtype
         projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
         groups = _Groups(projected, weights, width)
-        z = _start(groups, leading_conv)
-        convolved = []
+        with_peaks = wants_peaks(length)
+        z, peak = groups.gate(groups.count - 1, None if leading_conv else groups.count - 2, with_peaks=with_peaks)
+        sources, peaks, convolved = [], [], []
         for index, spectrum in enumerate(spectra):
             if padding is not None:
                 z.masked_fill_(padding[:, None], 0)
-            convolved.append(convolve(z, spectrum, skips[index]))
-            z = groups.gate(_gate(groups, index, leading_conv), convolved[-1])
-        ctx.save_for_backward(u, *weights, skips, projected, padding, *convolved, *_flat(spectra))
-        ctx.leading_conv = leading_conv
+            convolved.append(convolve(z, spectrum, peak))
+            sources.append(z)
+            peaks.append(peak)
+            is_last = index == len(spectra) - 1
+            gate = _gate(groups, index, leading_conv)
+            z, peak = groups.gate(gate, convolved[-1], with_peaks=with_peaks and not is_last)
+        ctx.save_for_backward(u, *weights, projected, padding, *sources, *peaks, *convolved, *_flat(spectra))
+        ctx.leading_conv, ctx.filters, ctx.skips_dtype = leading_conv, len(spectra), skips.dtype
         ctx.kernel_dtype = None if kernels is None else kernels.dtype
         return _project_out(z, weights)
 
@@ -184,35 +218,34 @@ class _FusedMixer(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, *rest = ctx.saved_tensors
-        weights, (skips, projected, padding, *tail) = MixerWeights(*rest[:6]), rest[6:]
-        filters, leading_conv = len(skips), ctx.leading_conv
-        convolved, flat = tail[:filters], tail[filters:]
+        weights, (projected, padding, *tail) = MixerWeights(*rest[:6]), rest[6:]
+        filters, leading_conv = ctx.filters, ctx.leading_conv
+        sources, peaks, convolved = tail[:filters], tail[filters : 2 * filters], tail[2 * filters : 3 * filters]
+        flat = tail[3 * filters :]
         groups = _Groups(projected, weights, u.shape[-1])
         sums = _Sums(groups)
         dtype, grad = u.dtype, grad.to(u.dtype)
-        z = groups.gate(_gate(groups, filters - 1, leading_conv), convolved[-1])
-        d_out_weight = torch.bmm(grad.transpose(1, 2), z.transpose(1, 2)).sum(0, dtype=torch.float32)
         d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
+        d_out_weight = None
         d_kernels: list[torch.Tensor] = []
-        d_skips: list[torch.Tensor | None] = []
         for index in reversed(range(filters)):
-            d_convolved = groups.gate_gradients(_gate(groups, index, leading_conv), convolved[index], d_z, sums)
-            assert d_convolved is not None
+            is_last = index == filters - 1
+            gate = _gate(groups, index, leading_conv)
+            found = groups.gate_gradients(gate, convolved[index], d_z, sums, again=is_last)
+            if found.product is not None:
+                d_out_weight = _summed_product(grad.transpose(1, 2), found.product.transpose(1, 2))
+            d_convolved, d_peak = found.values, found.peaks.amax(2)
             # Not to be alive beside what the convolution takes.
-            del d_z
-            before = _gate(groups, index - 1, leading_conv)
-            z = groups.gate(before, convolved[index - 1]) if index else _start(groups, leading_conv)
-            if padding is not None:
-                z.masked_fill_(padding[:, None], 0)
+            del d_z, found
             spectrum = Spectrum(flat[2 * index], flat[2 * index + 1])
-            d_z, d_kernel, d_skip = convolve_backward(d_convolved, z, spectrum, skips[index])
+            d_z, d_kernel = convolve_backward(d_convolved, sources[index], spectrum, d_peak, peaks[index])
             if padding is not None:
                 d_z.masked_fill_(padding[:, None], 0)
             d_kernels.insert(0, d_kernel)
-            d_skips.insert(0, d_skip)
+        assert d_out_weight is not None
         groups.gate_gradients(groups.count - 1, None if leading_conv else groups.count - 2, d_z, sums)
         d_projected = sums.projected
-        d_in_weight = torch.bmm(d_projected, u).sum(0, dtype=torch.float32)
+        d_in_weight = _summed_product(d_projected, u)
         d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight.to(dtype))
         gradients = MixerWeights(
             d_in_weight,
@@ -223,9 +256,11 @@ class _FusedMixer(torch.autograd.Function):
             column_sums(grad),
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
-        d_skips_typed = torch.stack([value for value in d_skips if value is not None]).to(skips.dtype)
-        d_filters = None if ctx.kernel_dtype is None else _stack(d_kernels).to(ctx.kernel_dtype)
-        return d_u, *typed, d_filters, d_skips_typed, None, None, None
+        if ctx.kernel_dtype is None:
+            return d_u, *typed, None, None, None, None, None
+        # The skip term is a part of the kernel's first value.
+        d_skips = torch.stack([d_kernel[:, 0] for d_kernel in d_kernels]).to(ctx.skips_dtype)
+        return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None
 
 
 def _block(length: int) -> int:
@@ -237,11 +272,6 @@ def _block(length: int) -> int:
 def _stack(values: list[torch.Tensor]) -> torch.Tensor:
     # One filter of a million positions is not copied.
     return values[0][None] if len(values) == 1 else torch.stack(values)
-
-
-def _start(groups: _Groups, leading_conv: bool) -> torch.Tensor:
-    """v, or v times x^1."""
-    return groups.gate(groups.count - 1, None if leading_conv else groups.count - 2)
 
 
 def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
@@ -259,6 +289,14 @@ def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
     for sequence, out in zip(z, y, strict=True):
         torch.addmm(bias, sequence.t(), weight, out=out)
     return y
+
+
+def _summed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The sum of the products of two batches of matrices, float32."""
+    if len(a) > _FEW_PRODUCTS:
+        return torch.bmm(a, b).sum(0, dtype=torch.float32)
+    # A product for itself is cut along its sum, of which only a batch of many leaves enough to do without.
+    return torch.stack([torch.mm(*pair) for pair in zip(a, b, strict=True)]).sum(0, dtype=torch.float32)
 
 
 def _flat(spectra: tuple[Spectrum, ...]) -> list[torch.Tensor]:

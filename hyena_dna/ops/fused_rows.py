@@ -6,6 +6,7 @@ The definitions that they are tested against are the PyTorch forms in `hyena_dna
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ from hyena_dna.ops import row_kernels as kernels
 __all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_head_loss", "fused_mlp"]
 
 _ELEMENTS = 4096
-# Enough programs for every multiprocessor to hold several, so that one computes while another loads.
-_PROGRAMS = 4224
-_SUM_PROGRAMS = 528
+# Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
+# that their sums are small.
+_PROGRAMS = 1056
 _MLP_ROWS = 262_144
-_HEAD_ROWS = 64
+# The output of GELU is kept where it takes up to this share of the device's memory, a 256th, for every MLP.
+_KEPT_SHARE = 256
+# Rows of one product with the head, the fastest by measurement, by pass.
+_HEAD_ROWS = {"forward": 64, "backward": 16}
 # Rows of the head that kernels work on, those of no token being zero.
 _HEAD_TOKENS = 16
 _Gradients = tuple[torch.Tensor | None, ...]
@@ -63,7 +67,7 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     x = x.contiguous()
     width = x.shape[-1]
     rows = x.numel() // width
-    padded, per_block, per_program, programs = _tiles(width, rows, _SUM_PROGRAMS)
+    padded, per_block, per_program, programs = _tiles(width, rows, _PROGRAMS)
     partial = x.new_empty((programs, width), dtype=torch.float32)
     kernels.column_sums[(programs,)](x, partial, rows, width, per_program, ROWS=per_block, WIDTH=padded)
     return partial.sum(0)
@@ -130,6 +134,8 @@ def fused_mlp(
 ) -> torch.Tensor:
     """fc2(gelu(fc1(x))), tanh form, in the dtype of `x`; the wide middle is made again in the backward pass.
 
+    Where it takes little of the device's memory, the output of GELU is kept.
+
     Args:
         x: (batch, length, d_model), bfloat16 or float16 on a GPU.
         weight1: (d_inner, d_model); likewise bias1 (d_inner,), weight2 (d_model, d_inner), bias2 (d_model,).
@@ -151,34 +157,41 @@ class _Mlp(torch.autograd.Function):
         weight2: torch.Tensor,
         bias2: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight1, bias1, weight2, bias2)
         w1, b1, w2, b2 = (value.to(x.dtype) for value in (weight1, bias1, weight2, bias2))
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y))
+        memory = torch.cuda.get_device_properties(x.device).total_memory
+        keeps = x[..., 0].numel() * len(b1) * x.itemsize * _KEPT_SHARE <= memory
+        kept = []
         for rows, out in zip(*chunks, strict=True):
-            torch.addmm(b2, torch._addmm_activation(b1, rows, w1.t(), use_gelu=True), w2.t(), out=out)
+            middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
+            torch.addmm(b2, middle, w2.t(), out=out)
+            if keeps:
+                kept.append(middle)
+        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *kept)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        x, *parameters = ctx.saved_tensors
+        x, *saved = ctx.saved_tensors
+        parameters, kept = saved[:4], saved[4:]
         w1, b1, w2, _ = (value.to(x.dtype) for value in parameters)
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
         width = len(b1)
-        for rows, g, out in zip(*chunks, strict=True):
+        for rows, g, out, middle in itertools.zip_longest(*chunks, kept):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
             per_block, columns = 64, min(64, triton.next_power_of_2(width))
             partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
             kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
-                inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns
+                inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns, AGAIN=middle is None
             )
             torch.mm(d_inner, w1, out=out)
             sums[0] += d_inner.t() @ rows
             sums[1] += partial.sum(0)
-            sums[2] += g.t() @ inner
+            sums[2] += g.t() @ (inner if middle is None else middle)
         sums[3] = column_sums(grad)
         return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True))
 
@@ -212,11 +225,11 @@ class _HeadLoss(torch.autograd.Function):
         hidden, targets, loss_weight = hidden.contiguous(), targets.contiguous(), loss_weight.float().contiguous()
         ctx.save_for_backward(hidden, weight, targets, loss_weight)
         ctx.vocab = vocab
-        rows, per_program, programs = _head_tiles(hidden)
+        rows, per_program, programs = _head_tiles(hidden, "forward")
         partial = torch.empty(programs, dtype=torch.float64, device=hidden.device)
         kernels.head_loss_forward[(programs,)](
-            hidden, _padded_head(weight, vocab), targets, loss_weight, partial, rows, hidden.shape[-1], per_program,
-            **_head_launch(hidden, vocab),
+            hidden, _head_halves(weight, vocab), targets, loss_weight, partial, rows, hidden.shape[-1], per_program,
+            **_head_launch(hidden, vocab, "forward"),
         )  # fmt: skip
         return partial.sum()
 
@@ -224,31 +237,33 @@ class _HeadLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         hidden, weight, targets, loss_weight = ctx.saved_tensors
-        rows, per_program, programs = _head_tiles(hidden)
+        rows, per_program, programs = _head_tiles(hidden, "backward")
         d_hidden = torch.empty_like(hidden)
         partial = torch.empty((programs, _HEAD_TOKENS, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
         kernels.head_loss_backward[(programs,)](
-            hidden, _padded_head(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
-            hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab),
+            hidden, _head_halves(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
+            hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab, "backward"),
         )  # fmt: skip
         d_weight = torch.zeros_like(weight)
         d_weight[: ctx.vocab] = partial.sum(0)[: ctx.vocab]
         return d_hidden, d_weight, None, None, None
 
 
-def _head_tiles(hidden: torch.Tensor) -> tuple[int, int, int]:
+def _head_tiles(hidden: torch.Tensor, direction: str) -> tuple[int, int, int]:
     rows = hidden.numel() // hidden.shape[-1]
-    blocks = triton.cdiv(rows, _HEAD_ROWS)
+    blocks = triton.cdiv(rows, _HEAD_ROWS[direction])
     per_program = triton.cdiv(blocks, _PROGRAMS)
     return rows, per_program, triton.cdiv(blocks, per_program)
 
 
-def _head_launch(hidden: torch.Tensor, vocab: int) -> dict[str, int]:
+def _head_launch(hidden: torch.Tensor, vocab: int, direction: str) -> dict[str, int]:
     width = max(16, triton.next_power_of_2(hidden.shape[-1]))
-    return {"VOCAB": vocab, "PADDED": _HEAD_TOKENS, "ROWS": _HEAD_ROWS, "WIDTH": width, "num_stages": 1}
+    return {"VOCAB": vocab, "PADDED": _HEAD_TOKENS, "ROWS": _HEAD_ROWS[direction], "WIDTH": width, "num_stages": 1}
 
 
-def _padded_head(weight: torch.Tensor, vocab: int) -> torch.Tensor:
+def _head_halves(weight: torch.Tensor, vocab: int) -> torch.Tensor:
+    """The head as two float16 matrices that add up to it, (2, 16, d_model)."""
     head = weight.new_zeros((_HEAD_TOKENS, weight.shape[1]), dtype=torch.float32)
     head[:vocab] = weight[:vocab]
-    return head
+    high = head.half()
+    return torch.stack([high, (head - high).half()])

@@ -66,11 +66,25 @@ def _short(p, in_bias, weight, bias, t, length, TAPS: tl.constexpr):
 
 
 @triton.jit
+def _store_peak(peak, t, length, x0, x1, x2, x3):
+    """The largest magnitude of the block, of positions in the sequence."""
+    largest = tl.where(t < length, tl.abs(x0), 0.0)
+    largest = tl.maximum(largest, tl.where(t + 1 < length, tl.abs(x1), 0.0))
+    largest = tl.maximum(largest, tl.where(t + 2 < length, tl.abs(x2), 0.0))
+    largest = tl.maximum(largest, tl.where(t + 3 < length, tl.abs(x3), 0.0))
+    tl.store(peak, tl.max(largest, axis=0))
+
+
+@triton.jit
 def gate_forward(
-    a, b, in_a, weight_a, bias_a, in_b, weight_b, bias_b, y, channels, length, a_batch, a_channel, b_batch, b_channel,
-    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr,
+    a, b, in_a, weight_a, bias_a, in_b, weight_b, bias_b, y, peaks,
+    channels, length, a_batch, a_channel, b_batch, b_channel,
+    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr, PEAKS: tl.constexpr,
 ):  # fmt: skip
-    """y = short(a) times short(b), b or nothing: B_IS "projection", "values" or "none"."""
+    """y = short(a) times short(b), b or nothing: B_IS "projection", "values" or "none".
+
+    With PEAKS, `peaks` (batch, channels, blocks) are the largest magnitudes of y.
+    """
     blocks = tl.cdiv(length, BLOCK)
     row = tl.program_id(0) // blocks
     c = (row % channels).to(tl.int64)
@@ -81,15 +95,16 @@ def gate_forward(
     out = y + row.to(tl.int64) * length
     in_bias, bias = tl.load(in_a + c).to(tl.float32), tl.load(bias_a + c).to(tl.float32)
     x = _short(a_row, in_bias, weight_a + c * TAPS, bias, t, length, TAPS)
-    if B_IS == "none":
-        _store_four(out, t, length, x[0], x[1], x[2], x[3])
-    else:
-        if B_IS == "projection":
-            in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
-            other = _short(b_row, in_bias, weight_b + c * TAPS, bias, t, length, TAPS)
-        else:
-            other = _four(b_row, t, length)
-        _store_four(out, t, length, x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
+    if B_IS == "projection":
+        in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
+        other = _short(b_row, in_bias, weight_b + c * TAPS, bias, t, length, TAPS)
+        x = (x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
+    if B_IS == "values":
+        other = _four(b_row, t, length)
+        x = (x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
+    _store_four(out, t, length, x[0], x[1], x[2], x[3])
+    if PEAKS:
+        _store_peak(peaks + tl.program_id(0), t, length, x[0], x[1], x[2], x[3])
 
 
 @triton.jit
@@ -102,18 +117,32 @@ def _d_projected(d, weight, s: tl.constexpr, TAPS: tl.constexpr):
 
 
 @triton.jit
-def _store_gradients(d, around, weight, d_a, partial, t, length, TAPS: tl.constexpr):
-    """Of one group: of the projection at t to t + 3, of taps and of both biases, from `d` of the convolution."""
+def _no_sums(BLOCK: tl.constexpr, TAPS: tl.constexpr):
+    zero = tl.zeros((BLOCK // 4,), dtype=tl.float32)
+    return (zero,) * (TAPS + 2)
+
+
+@triton.jit
+def _add_gradients(sums, d, around, weight, d_a, t, length, TAPS: tl.constexpr):
+    """Of one group: of the projection at t to t + 3, stored; of taps and both biases, added to `sums`."""
     x0, x1 = _d_projected(d, weight, 0, TAPS), _d_projected(d, weight, 1, TAPS)
     x2, x3 = _d_projected(d, weight, 2, TAPS), _d_projected(d, weight, 3, TAPS)
     _store_four(d_a, t, length, x0, x1, x2, x3)
-    for j in tl.static_range(TAPS):
-        d_tap = d[0] * around[4 - j] + d[1] * around[5 - j] + d[2] * around[6 - j] + d[3] * around[7 - j]
-        tl.store(partial + TAPS - 1 - j, tl.sum(d_tap, axis=0))
-    tl.store(partial + TAPS, tl.sum(d[0] + d[1] + d[2] + d[3], axis=0))
     inside = tl.where(t < length, x0, 0.0) + tl.where(t + 1 < length, x1, 0.0)
     inside += tl.where(t + 2 < length, x2, 0.0) + tl.where(t + 3 < length, x3, 0.0)
-    tl.store(partial + TAPS + 1, tl.sum(inside, axis=0))
+    added = ()
+    for j in tl.static_range(TAPS):
+        # Tap j meets the projection TAPS - 1 - j positions before.
+        d_tap = d[0] * around[5 + j - TAPS] + d[1] * around[6 + j - TAPS]
+        d_tap += d[2] * around[7 + j - TAPS] + d[3] * around[8 + j - TAPS]
+        added = added + (sums[j] + d_tap,)
+    return added + (sums[TAPS] + (d[0] + d[1] + d[2] + d[3]), sums[TAPS + 1] + inside)
+
+
+@triton.jit
+def _store_sums(partial, sums, TAPS: tl.constexpr):
+    for j in tl.static_range(TAPS + 2):
+        tl.store(partial + j, tl.sum(sums[j], axis=0))
 
 
 @triton.jit
@@ -141,43 +170,58 @@ def _times_eight(a, b):
 
 @triton.jit
 def gate_backward(
-    a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, partial_a, partial_b,
-    channels, length, a_batch, a_channel, b_batch, b_channel, d_a_batch, d_b_batch,
-    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr,
+    a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, peaks, y, partial_a, partial_b,
+    batch, channels, length, a_batch, a_channel, b_batch, b_channel, d_a_batch, d_b_batch, per_program,
+    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr, HAS_Y: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `gate_forward`. `partial_*` (batch, blocks, channels, TAPS + 2): taps, bias, bias of the input."""
+    """Gradients of `gate_forward`; a program takes a share of the blocks of one channel in all sequences.
+
+    `partial_*` (shares, channels, TAPS + 2) are those of taps, bias, bias of the input. Where b is "values", `peaks`
+    (batch, channels, blocks) are the largest magnitudes of its gradient, and with HAS_Y the output is made again, into
+    `y`.
+    """
     blocks = tl.cdiv(length, BLOCK)
-    row = tl.program_id(0) // blocks
-    block = tl.program_id(0) % blocks
-    c = (row % channels).to(tl.int64)
-    batch = (row // channels).to(tl.int64)
-    t = block * BLOCK + tl.arange(0, BLOCK // 4) * 4
-    a_row = a + batch * a_batch + c * a_channel
-    b_row = b + batch * b_batch + c * b_channel
-    grad_row = grad + row.to(tl.int64) * length
-    part = ((batch * blocks + block) * channels + c) * (TAPS + 2)
+    c = (tl.program_id(0) % channels).to(tl.int64)
+    share = tl.program_id(0) // channels
     taps_a, taps_b = weight_a + c * TAPS, weight_b + c * TAPS
     first = tl.load(in_a + c).to(tl.float32)
     short_a = tl.load(bias_a + c).to(tl.float32)
-    d_a_row = d_a + batch * d_a_batch + c * length
-    d_b_row = d_b + batch * d_b_batch + c * length
-    g = _four(grad_row, t, length) + _four(grad_row, t + 4, length)
-    near = _projected(a_row, first, t - 4, length) + _projected(a_row, first, t, length)
-    if B_IS == "none":
-        _store_gradients(g, near, taps_a, d_a_row, partial_a + part, t, length, TAPS)
-    if B_IS == "values":
-        value = _four(b_row, t, length) + _four(b_row, t + 4, length)
-        _store_gradients(_times_eight(g, value), near, taps_a, d_a_row, partial_a + part, t, length, TAPS)
-        x0, x1 = _tap(near, taps_a, 0, TAPS) + short_a, _tap(near, taps_a, 1, TAPS) + short_a
-        x2, x3 = _tap(near, taps_a, 2, TAPS) + short_a, _tap(near, taps_a, 3, TAPS) + short_a
-        _store_four(d_b_row, t, length, g[0] * x0, g[1] * x1, g[2] * x2, g[3] * x3)
+    second = tl.load(in_b + c).to(tl.float32)
+    short_b = tl.load(bias_b + c).to(tl.float32)
+    sums_a, sums_b = _no_sums(BLOCK, TAPS), _no_sums(BLOCK, TAPS)
+    for unit in range(share * per_program, tl.minimum((share + 1) * per_program, batch * blocks)):
+        sequence = (unit // blocks).to(tl.int64)
+        block = unit % blocks
+        t = block * BLOCK + tl.arange(0, BLOCK // 4) * 4
+        row = sequence * channels + c
+        a_row = a + sequence * a_batch + c * a_channel
+        b_row = b + sequence * b_batch + c * b_channel
+        d_a_row = d_a + sequence * d_a_batch + c * length
+        d_b_row = d_b + sequence * d_b_batch + c * length
+        grad_row = grad + row * length
+        g = _four(grad_row, t, length) + _four(grad_row, t + 4, length)
+        near = _projected(a_row, first, t - 4, length) + _projected(a_row, first, t, length)
+        if B_IS == "none":
+            sums_a = _add_gradients(sums_a, g, near, taps_a, d_a_row, t, length, TAPS)
+        if B_IS == "values":
+            value = _four(b_row, t, length) + _four(b_row, t + 4, length)
+            sums_a = _add_gradients(sums_a, _times_eight(g, value), near, taps_a, d_a_row, t, length, TAPS)
+            x0, x1 = _tap(near, taps_a, 0, TAPS) + short_a, _tap(near, taps_a, 1, TAPS) + short_a
+            x2, x3 = _tap(near, taps_a, 2, TAPS) + short_a, _tap(near, taps_a, 3, TAPS) + short_a
+            if HAS_Y:
+                _store_four(y + row * length, t, length, x0 * value[0], x1 * value[1], x2 * value[2], x3 * value[3])
+            d0, d1, d2, d3 = g[0] * x0, g[1] * x1, g[2] * x2, g[3] * x3
+            _store_four(d_b_row, t, length, d0, d1, d2, d3)
+            _store_peak(peaks + row * blocks + block, t, length, d0, d1, d2, d3)
+        if B_IS == "projection":
+            around_a = near + _projected(a_row, first, t + 4, length)
+            around_b = _projected(b_row, second, t - 4, length) + _projected(b_row, second, t, length)
+            around_b = around_b + _projected(b_row, second, t + 4, length)
+            d = _times_eight(g, _eight(around_b, taps_b, short_b, TAPS))
+            sums_a = _add_gradients(sums_a, d, around_a, taps_a, d_a_row, t, length, TAPS)
+            d = _times_eight(g, _eight(around_a, taps_a, short_a, TAPS))
+            sums_b = _add_gradients(sums_b, d, around_b, taps_b, d_b_row, t, length, TAPS)
+    part = (share * channels + c) * (TAPS + 2)
+    _store_sums(partial_a + part, sums_a, TAPS)
     if B_IS == "projection":
-        second = tl.load(in_b + c).to(tl.float32)
-        short_b = tl.load(bias_b + c).to(tl.float32)
-        around_a = near + _projected(a_row, first, t + 4, length)
-        around_b = _projected(b_row, second, t - 4, length) + _projected(b_row, second, t, length)
-        around_b = around_b + _projected(b_row, second, t + 4, length)
-        d = _times_eight(g, _eight(around_b, taps_b, short_b, TAPS))
-        _store_gradients(d, around_a, taps_a, d_a_row, partial_a + part, t, length, TAPS)
-        d = _times_eight(g, _eight(around_a, taps_a, short_a, TAPS))
-        _store_gradients(d, around_b, taps_b, d_b_row, partial_b + part, t, length, TAPS)
+        _store_sums(partial_b + part, sums_b, TAPS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hyena_dna.ops.split_kernels import halves, split_dot
+
 __all__ = [
     "add_bias",
     "add_norm_backward",
@@ -107,8 +109,11 @@ def gelu_gate(x):
 
 
 @triton.jit
-def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """In place: `inner` becomes gelu(inner), `grad` its gradient; `partial` (row blocks, width) sums that over rows."""
+def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, AGAIN: tl.constexpr):
+    """In place: `grad` becomes that of `inner`, with AGAIN `inner` gelu(inner).
+
+    `partial` (row blocks, width) sums the gradient over rows.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (row < rows)[:, None] & (column < width)[None, :]
@@ -118,16 +123,22 @@ def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS
     gate = gelu_gate(x)
     slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
     g *= gate + x * gate * (1.0 - gate) * slope
-    tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
+    if AGAIN:
+        tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
     tl.store(grad + at, g.to(grad.dtype.element_ty), mask=inside)
     tl.store(partial + tl.program_id(0) * width + column, tl.sum(g, axis=0), mask=column < width)
 
 
 @triton.jit
-def _log_softmax(x, head, VOCAB: tl.constexpr, PADDED: tl.constexpr):
-    logits = tl.dot(x, tl.trans(head), input_precision="tf32x3")
+def _log_softmax(xh, xl, head, width, VOCAB: tl.constexpr, PADDED: tl.constexpr, WIDTH: tl.constexpr):
+    """Of the logits x head^T, (ROWS, PADDED) float32; `head` (2, PADDED, width), its halves."""
+    column = tl.arange(0, WIDTH)
     token = tl.arange(0, PADDED)
-    logits = tl.where((token < VOCAB)[None, :], logits, float("-inf"))
+    at = token[None, :] * width + column[:, None]
+    inside = (column < width)[:, None]
+    wh = tl.load(head + at, mask=inside, other=0.0)
+    wl = tl.load(head + PADDED * width + at, mask=inside, other=0.0)
+    logits = tl.where((token < VOCAB)[None, :], split_dot(xh, xl, wh, wl), float("-inf"))
     peak = tl.max(logits, axis=1)
     total = peak + tl.log(tl.sum(tl.exp(logits - peak[:, None]), axis=1))
     return logits - total[:, None]
@@ -135,19 +146,17 @@ def _log_softmax(x, head, VOCAB: tl.constexpr, PADDED: tl.constexpr):
 
 @triton.jit
 def _head_tile(
-    hidden, head, targets, share, block, rows, width, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
+    hidden, targets, share, block, rows, width, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
 ):
-    """States, head, one-hot targets and weights of a block of tokens."""
+    """Halves of states, one-hot targets and weights of a block of tokens."""
     row = block * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
-    token = tl.arange(0, PADDED)
     at = row.to(tl.int64)[:, None] * width + column[None, :]
     inside = (row < rows)[:, None] & (column < width)[None, :]
-    x = tl.load(hidden + at, mask=inside, other=0.0).to(tl.float32)
-    w = tl.load(head + token[:, None] * width + column[None, :], mask=(column < width)[None, :], other=0.0)
+    xh, xl = halves(tl.load(hidden + at, mask=inside, other=0.0).to(tl.float32))
     target = tl.load(targets + row, mask=row < rows, other=0).to(tl.int32)
     part = tl.load(share + row, mask=row < rows, other=0.0)
-    return at, inside, x, w, token[None, :] == target[:, None], part
+    return at, inside, xh, xl, tl.arange(0, PADDED)[None, :] == target[:, None], part
 
 
 @triton.jit
@@ -158,8 +167,8 @@ def head_loss_forward(
     """Sums of weighted negative log-likelihoods, nats, one float64 per program."""
     total = tl.zeros((ROWS,), dtype=tl.float64)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
-        _, _, x, w, hot, part = _head_tile(hidden, head, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
-        log_p = _log_softmax(x, w, VOCAB, PADDED)
+        _, _, xh, xl, hot, part = _head_tile(hidden, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
+        log_p = _log_softmax(xh, xl, head, width, VOCAB, PADDED, WIDTH)
         total -= (tl.sum(tl.where(hot, log_p, 0.0), axis=1) * part).to(tl.float64)
     tl.store(partial + tl.program_id(0), tl.sum(total, axis=0))
 
@@ -170,16 +179,19 @@ def head_loss_backward(
     VOCAB: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `factor` times the sum; `partial` (programs, PADDED, width) of the head."""
+    # Applied to results: gradients of a mean over many tokens are less than float16 holds.
     scale = tl.load(factor).to(tl.float32)
+    column = tl.arange(0, WIDTH)
+    of_head = tl.arange(0, PADDED)[:, None] * width + column[None, :]
     d_head = tl.zeros((PADDED, WIDTH), dtype=tl.float32)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
-        at, inside, x, w, hot, part = _head_tile(hidden, head, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
-        p = tl.exp(_log_softmax(x, w, VOCAB, PADDED))
-        d_logits = tl.where(hot, p - 1.0, p) * (part * scale)[:, None]
-        d_x = tl.dot(d_logits, w, input_precision="tf32x3")
+        at, inside, xh, xl, hot, part = _head_tile(hidden, targets, share, block, rows, width, PADDED, ROWS, WIDTH)
+        p = tl.exp(_log_softmax(xh, xl, head, width, VOCAB, PADDED, WIDTH))
+        gh, gl = halves(tl.where(hot, p - 1.0, p) * part[:, None])
+        d_head += split_dot(tl.trans(gh), tl.trans(gl), xh, xl)
+        wh = tl.load(head + of_head, mask=(column < width)[None, :], other=0.0)
+        wl = tl.load(head + PADDED * width + of_head, mask=(column < width)[None, :], other=0.0)
+        d_x = split_dot(gh, gl, wh, wl) * scale
         tl.store(d_hidden + at, d_x.to(d_hidden.dtype.element_ty), mask=inside)
-        d_head += tl.dot(tl.trans(d_logits), x, input_precision="tf32x3")
-    token = tl.arange(0, PADDED)
-    column = tl.arange(0, WIDTH)
     base = partial + tl.program_id(0) * (PADDED * width)
-    tl.store(base + token[:, None] * width + column[None, :], d_head, mask=(column < width)[None, :])
+    tl.store(base + of_head, d_head * scale, mask=(column < width)[None, :])

@@ -28,13 +28,12 @@ Batch = TypeVar("Batch", bound=NamedTuple)
 def suits_graph(model: HyenaDNA, tokens: int, device: torch.device) -> bool:
     """Whether passes over `tokens` tokens on this device are small enough to record, and hold nothing that forbids it.
 
-    Dropout would draw other noise than without a graph, and recomputation saves the state of random numbers, which a
-    graph cannot.
+    Dropout would draw other noise than without a graph.
     """
     config = model.config
     noisy = config.embed_dropout > 0 or config.resid_dropout > 0
     values = tokens * config.d_model * config.n_layer
-    if device.type != "cuda" or values > _MOST_VALUES or noisy or model.backbone.recompute:
+    if device.type != "cuda" or values > _MOST_VALUES or noisy:
         return False
     return values * _VALUE_BYTES <= _MOST_OF_MEMORY * _memory(device)
 

@@ -63,7 +63,15 @@ def compare(
 
 @pytest.mark.parametrize(
     ("order", "leading_conv", "batch", "length", "padded", "taps"),
-    [(2, False, 2, 100, False, 3), (3, False, 2, 65, True, 3), (1, True, 1, 40, False, 4), (2, True, 2, 33, True, 1)],
+    [
+        (2, False, 2, 100, False, 3),
+        (3, False, 2, 65, True, 3),
+        (1, True, 1, 40, False, 4),
+        (2, True, 2, 33, True, 1),
+        # Too long for one kernel a sequence.
+        (3, False, 2, 4100, True, 3),
+        (2, False, 1, 4100, False, 3),
+    ],
 )
 def test_outputs_and_all_gradients(
     order: int, leading_conv: bool, batch: int, length: int, padded: bool, taps: int
@@ -116,6 +124,22 @@ def test_long_sequences_have_products_of_their_own(monkeypatch: pytest.MonkeyPat
     expected = fused(made, u, None)
     monkeypatch.setattr(module, "_OWN_PRODUCT", 1)
     torch.testing.assert_close(fused(made, u, None), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_programs_of_the_gates_take_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, u = operator(2, False, 40), torch.randn(3, 40, 4, device=DEVICE)
+    grad = torch.randn_like(u)
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(fused(made, u, None), list(made.parameters()), grad)
+
+    expected = gradients()
+    # Three blocks in each of three sequences, four a program: shares end within sequences, and the last is short.
+    monkeypatch.setattr(module, "_BLOCK", 16)
+    monkeypatch.setattr(module, "_MOST_BLOCKS", 4)
+    monkeypatch.setattr(module, "_PROGRAMS", 1)
+    for found, exact in zip(gradients(), expected, strict=True):
+        assert (found - exact).norm() <= 1e-5 * exact.norm()
 
 
 class OnGpu(torch.Tensor):

@@ -15,11 +15,16 @@ import torch
 
 from hyena_dna.ops.long_conv import monarch_passes as passes
 from hyena_dna.ops.long_conv import monarch_tiles as tiles
-from hyena_dna.ops.long_conv.monarch_plan import MonarchPlan, monarch_plan
-from hyena_dna.ops.long_conv.sequence_sums import magnitudes, pair_sums
+from hyena_dna.ops.long_conv.monarch_plan import MOST_TILE_POINTS, MonarchPlan, monarch_plan
+from hyena_dna.ops.long_conv.sequence_sums import magnitudes
 
-__all__ = ["Spectrum", "convolve", "convolve_backward", "monarch_long_conv", "monarch_spectrum"]
+__all__ = ["Spectrum", "convolve", "convolve_backward", "monarch_long_conv", "monarch_spectrum", "wants_peaks"]
 
+# Sequences that one program along rows takes, as far as there are enough for all multiprocessors.
+_MOST_SEQUENCES = 8
+_PROGRAMS = 2112
+# Registers of a thread that leave a multiprocessor room for three programs, where few of them are missed.
+_FEW_REGISTERS = 168
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -36,22 +41,31 @@ class Spectrum:
     bound: torch.Tensor
 
 
-def monarch_spectrum(kernel: torch.Tensor) -> Spectrum:
-    """Transform kernels (channels, length), float32, once for any number of convolutions. Not differentiable."""
+def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> Spectrum:
+    """Transform kernels once for any number of convolutions. Not differentiable.
+
+    Args:
+        kernel: (channels, length), float32.
+        skip: (channels,), the direct term, which is a part of the kernel's first value; or None.
+    """
     channels, length = kernel.shape
     plan = monarch_plan(length, kernel.device)
     kernel = kernel.detach().contiguous()
     peak, bound = magnitudes(kernel)
+    first = None
+    if skip is not None:
+        first = skip.detach().float().contiguous()
+        peak, bound = peak + first.abs(), bound + first.abs()
     scale, bound = _inverse(peak), torch.where(bound > 0, bound, 1.0)
     values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
         tiles.tile_spectrum[(-(-channels // plan.tile),)](
-            kernel, scale, bound, values, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
-            **plan.row_launch,
+            kernel, first, scale, bound, values, *plan.tables, channels, length, root,
+            **plan.row_launch, HAS_FIRST=first is not None,
         )  # fmt: skip
     else:
-        _columns_forward(plan, kernel[None], scale, values)
+        _columns_forward(plan, kernel[None], scale, values, first)
         _spectrum_in_place(plan, values, root / (bound * scale))
     return Spectrum(values, bound)
 
@@ -82,57 +96,63 @@ class _MonarchConv(torch.autograd.Function):
     def forward(ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
         if u.stride(-1) != 1:
             u = u.contiguous()
-        spectrum = monarch_spectrum(kernel)
-        ctx.save_for_backward(u, spectrum.values, spectrum.bound, skip)
-        ctx.kernel_dtype = kernel.dtype
-        return convolve(u, spectrum, skip)
+        spectrum = monarch_spectrum(kernel, skip)
+        ctx.save_for_backward(u, spectrum.values, spectrum.bound)
+        ctx.kernel_dtype, ctx.skip_dtype = kernel.dtype, None if skip is None else skip.dtype
+        return convolve(u, spectrum)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        u, values, bound, skip = ctx.saved_tensors
-        d_u, d_kernel, d_skip = convolve_backward(grad, u, Spectrum(values, bound), skip)
-        return d_u, d_kernel.to(ctx.kernel_dtype), None if d_skip is None else d_skip.to(skip.dtype)
+        u, values, bound = ctx.saved_tensors
+        d_u, d_kernel = convolve_backward(grad, u, Spectrum(values, bound))
+        return d_u, d_kernel.to(ctx.kernel_dtype), None if ctx.skip_dtype is None else d_kernel[:, 0].to(ctx.skip_dtype)
 
 
-def convolve(u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None) -> torch.Tensor:
+def wants_peaks(length: int) -> bool:
+    """Whether convolutions of this length need the largest magnitude of every sequence before they start."""
+    return length > MOST_TILE_POINTS
+
+
+def convolve(u: torch.Tensor, spectrum: Spectrum, peak: torch.Tensor | None = None) -> torch.Tensor:
     """`monarch_long_conv` with known spectra and without autograd.
 
     Args:
         u: (batch, channels, length), adjacent along positions.
         spectrum: of the kernels.
-        skip: (channels,), or None for no direct term.
+        peak: (batch, channels), float32, the largest magnitude of every sequence or little more; None to look.
 
     Returns:
         (batch, channels, length), in the dtype of `u`, contiguous.
     """
-    batch, channels, length = u.shape
-    plan = monarch_plan(length, u.device)
+    plan = monarch_plan(u.shape[-1], u.device)
     if plan.n1 == 1:
-        return _convolve_tiles(plan, u, spectrum, skip, 1)
-    y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    scale = _inverse(torch.linalg.vector_norm(u, ord=math.inf, dim=-1).float())
+        return _convolve_tiles(plan, u, spectrum, 1)
+    scale = _scale(u, peak)
     work = _first_pass(plan, u, scale)
-    passes.rows_forward[(channels * (plan.n1 // plan.tile),)](
-        work, spectrum.values, *plan.row_tables, batch, channels, **plan.row_launch, N1=plan.n1
-    )
-    _columns_inverse(plan, work, spectrum.bound / scale, skip, u, y)
+    _convolve_rows(plan, work, spectrum, 1)
+    y = torch.empty_like(u, memory_format=torch.contiguous_format)
+    _columns_inverse(plan, work, spectrum.bound / scale, y)
     return y
 
 
 def convolve_backward(
-    grad: torch.Tensor, u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Gradients of `convolve`: of the input in its dtype, of kernels and skip term in float32.
+    grad: torch.Tensor,
+    u: torch.Tensor,
+    spectrum: Spectrum,
+    grad_peak: torch.Tensor | None = None,
+    u_peak: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of `convolve`: of the input in its dtype, of the kernels in float32, whose first value is the skip's.
 
     Args:
         grad: (batch, channels, length), of the output.
         u: (batch, channels, length), the input, adjacent along positions.
         spectrum: of the kernels.
-        skip: (channels,), or None.
+        grad_peak: (batch, channels), the largest magnitudes of `grad`, as for `convolve`; likewise u_peak.
 
     Returns:
-        (batch, channels, length); (channels, length); (channels,), or None where there is no skip term.
+        (batch, channels, length) and (channels, length).
     """
     batch, channels, length = u.shape
     plan = monarch_plan(length, u.device)
@@ -141,76 +161,96 @@ def convolve_backward(
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
         d_kernel = u.new_empty((channels, length), dtype=torch.float32)
-        count = -(-batch // plan.tile)
+        # Half a tile, for two transforms are held at a time.
+        tile = max(1, plan.tile // 2)
+        count = -(-batch // tile)
         # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
         per_split = -(-count // max(1, min(count, 2048 // channels)))
         splits = -(-count // per_split)
         d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
-        d_skips = u.new_empty((splits, channels), dtype=torch.float32) if skip is not None else None
         tiles.tile_d_kernel[(channels * splits,)](
-            grad, u, d_spectrum, d_skips, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels, length,
-            grad.stride(0), grad.stride(1), u.stride(0), u.stride(1), per_split,
-            **plan.row_launch, SKIP=skip is not None, num_warps=8,
+            grad, u, d_spectrum, *plan.tables, batch, channels, length, *grad.stride()[:2], *u.stride()[:2], per_split,
+            **{**plan.row_launch, "T": tile}, maxnreg=_FEW_REGISTERS if tile < plan.tile else None,
         )  # fmt: skip
         tiles.tile_inverse[(-(-channels // plan.tile),)](
-            d_spectrum.sum(0), d_kernel, plan.f1, plan.f2, plan.twiddle, plan.ramp, channels, length, root,
-            **plan.row_launch, num_warps=8,
-        )  # fmt: skip
-        d_skip = None if d_skips is None else d_skips.sum(0)
-        return _convolve_tiles(plan, grad, spectrum, skip, -1), d_kernel, d_skip
-    u_peak, g_peak, d_skips = pair_sums(u, grad)
-    u_scale, g_scale = _inverse(u_peak), _inverse(g_peak)
-    work, d_work = _first_pass(plan, u, u_scale), _first_pass(plan, grad, g_scale)
+            d_spectrum.sum(0), d_kernel, *plan.tables, channels, length, root, **plan.row_launch, num_warps=8
+        )
+        return _convolve_tiles(plan, grad, spectrum, -1), d_kernel
+    u_scale, g_scale = _scale(u, u_peak), _scale(grad, grad_peak)
+    work = _first_pass(plan, grad, g_scale)
+    of_grad = torch.empty_like(work)
+    _convolve_rows(plan, work, spectrum, -1, of_grad)
+    d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
+    _columns_inverse(plan, work, spectrum.bound / g_scale, d_u)
+    # Of a million positions each of these is a gigabyte: none outlives its use.
+    del work
+    work = _first_pass(plan, u, u_scale)
+    if batch > 1:
+        _spectrum_in_place(plan, work, None)
     # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
     products = 1 / (u_scale * g_scale)
     largest = products.amax(0)
     head_room = batch * plan.size**0.25
-    d_spectrum = u.new_empty((channels, 2, plan.size), dtype=torch.float16)
-    # Kernels that go forward and back at once would hold two tiles each, for which there are no registers.
-    _spectrum_in_place(plan, work, None)
-    _spectrum_in_place(plan, d_work, None)
-    tiles_per_row = plan.n1 // plan.tile
-    passes.rows_d_kernel[(channels * tiles_per_row,)](
-        d_work, work, products / (largest * head_room), d_spectrum, *plan.row_tables, batch, channels,
-        **plan.row_launch, N1=plan.n1,
+    programs, per_program = _row_programs(plan, channels)
+    passes.rows_d_kernel[programs](
+        work, of_grad, products / (largest * head_room), *plan.row_tables, batch, channels, per_program,
+        **plan.row_launch, N1=plan.n1, SINGLE=batch == 1, maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
-    del work
-    passes.rows_d_input[(batch * channels * tiles_per_row,)](
-        d_work, spectrum.values, *plan.row_tables, channels, **plan.row_launch, N1=plan.n1
-    )
-    d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
-    _columns_inverse(plan, d_work, spectrum.bound / g_scale, skip, grad, d_u)
-    # Of a million positions each of these is a gigabyte: none outlives its use.
-    del d_work
+    del of_grad
     d_kernel = u.new_empty((channels, length), dtype=torch.float32)
-    _columns_inverse(plan, d_spectrum, largest * (head_room * root), None, d_kernel[None], d_kernel[None])
-    return d_u, d_kernel, None if skip is None else d_skips.sum(0)
+    _columns_inverse(plan, work, largest * (head_room * root), d_kernel[None])
+    return d_u, d_kernel
 
 
-def _convolve_tiles(
-    plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, skip: torch.Tensor | None, sign: int
-) -> torch.Tensor:
+def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign: int) -> torch.Tensor:
     """Convolve (`sign` 1), or run time backwards (-1), which is the gradient in the input, in one kernel."""
     batch, channels, length = u.shape
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     tiles.tile_forward[(channels * -(-batch // plan.tile),)](
-        u, spectrum.values, spectrum.bound, skip, y, plan.f1, plan.f2, plan.twiddle, plan.ramp, batch, channels,
-        length, u.stride(0), u.stride(1), **plan.row_launch, SKIP=skip is not None, SIGN=sign,
+        u, spectrum.values, spectrum.bound, y, *plan.tables, batch, channels, length, *u.stride()[:2],
+        **plan.row_launch, SIGN=sign,
     )  # fmt: skip
     return y
 
 
 def _first_pass(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Sequences times `scale` (batch, channels), after the pass along columns."""
-    work = x.new_empty((x.shape[0] * x.shape[1], 2, plan.size), dtype=torch.float16)
+    """Sequences times `scale` (batch, channels), after the pass along columns: (batch, channels, 2, size)."""
+    work = x.new_empty((*x.shape[:2], 2, plan.size), dtype=torch.float16)
     _columns_forward(plan, x, scale, work)
     return work
 
 
+def _row_programs(plan: MonarchPlan, sequences: int) -> tuple[tuple[int], int]:
+    """Programs along rows of so many sequences, and sequences that one takes."""
+    tiles_per_row = plan.n1 // plan.tile
+    per_program = max(1, min(_MOST_SEQUENCES, sequences * tiles_per_row // _PROGRAMS))
+    return (tiles_per_row * -(-sequences // per_program),), per_program
+
+
 def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tensor | None) -> None:
-    passes.rows_spectrum[(len(work) * (plan.n1 // plan.tile),)](
-        work, factor, *plan.row_tables, **plan.row_launch, N1=plan.n1, FACTOR=factor is not None
-    )
+    sequences = work.numel() // (2 * plan.size)
+    programs, per_program = _row_programs(plan, sequences)
+    passes.rows_spectrum[programs](
+        work, factor, *plan.row_tables, sequences, per_program,
+        **plan.row_launch, N1=plan.n1, FACTOR=factor is not None, maxnreg=_FEW_REGISTERS,
+    )  # fmt: skip
+
+
+def _convolve_rows(
+    plan: MonarchPlan, work: torch.Tensor, spectrum: Spectrum, sign: int, kept: torch.Tensor | None = None
+) -> None:
+    """The middle of a convolution (`sign` 1) or correlation (-1), in place; `kept` gets the spectra of `work`."""
+    batch, channels = work.shape[:2]
+    programs, per_program = _row_programs(plan, batch * channels)
+    passes.rows_convolve[programs](
+        work, kept, spectrum.values, *plan.row_tables, batch, channels, per_program,
+        **plan.row_launch, N1=plan.n1, SIGN=sign, KEEP=kept is not None, maxnreg=_FEW_REGISTERS,
+    )  # fmt: skip
+
+
+def _scale(x: torch.Tensor, peak: torch.Tensor | None) -> torch.Tensor:
+    """What brings every sequence to at most one, (batch, channels)."""
+    return _inverse(torch.linalg.vector_norm(x, ord=math.inf, dim=-1).float() if peak is None else peak)
 
 
 def _inverse(peak: torch.Tensor) -> torch.Tensor:
@@ -218,24 +258,19 @@ def _inverse(peak: torch.Tensor) -> torch.Tensor:
     return torch.where(peak > 0, peak, 1.0).reciprocal_()
 
 
-def _columns_forward(plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+def _columns_forward(
+    plan: MonarchPlan, x: torch.Tensor, scale: torch.Tensor, out: torch.Tensor, first: torch.Tensor | None = None
+) -> None:
     batch, channels, length = x.shape
     passes.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
-        x, scale, out, plan.outer_f, plan.inner, plan.ramp_rows, plan.ramp_columns, channels, length,
-        x.stride(0), x.stride(1), **plan.outer_launch,
+        x, first, scale, out, *plan.column_tables, channels, length, *x.stride()[:2],
+        **plan.outer_launch, HAS_FIRST=first is not None,
     )  # fmt: skip
 
 
-def _columns_inverse(
-    plan: MonarchPlan,
-    work: torch.Tensor,
-    scale: torch.Tensor,
-    skip: torch.Tensor | None,
-    direct: torch.Tensor,
-    y: torch.Tensor,
-) -> None:
+def _columns_inverse(plan: MonarchPlan, work: torch.Tensor, scale: torch.Tensor, y: torch.Tensor) -> None:
+    """The last pass over the first of `work` that `y` (batch, channels, length) has room for."""
     batch, channels, length = y.shape
     passes.columns_inverse[(batch * channels * (plan.n2 // plan.columns),)](
-        work, scale.contiguous(), skip, direct, y, plan.outer_f, plan.inner, plan.ramp_rows, plan.ramp_columns,
-        channels, length, direct.stride(0), direct.stride(1), **plan.outer_launch, SKIP=skip is not None,
-    )  # fmt: skip
+        work, scale.contiguous(), y, *plan.column_tables, length, **plan.outer_launch
+    )

@@ -1,38 +1,26 @@
-"""Triton kernels of the Monarch convolution for long sequences: along columns, along rows, along columns."""
+"""Triton kernels of the Monarch convolution for long sequences: along columns, along rows, along columns.
+
+What bounds the kernels along rows is traffic within a multiprocessor, of tables more than of data. A program therefore
+takes the same rows of several sequences, one after another, and keeps the Fourier matrices in shared memory.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from hyena_dna.ops.long_conv.monarch_transforms import from_left, load_complex, rows_inverse, rows_transform, times
+from hyena_dna.ops.long_conv.monarch_transforms import (
+    conjugated,
+    from_left,
+    from_right,
+    load_complex,
+    load_matrix,
+    real_from_left,
+    real_part_from_left,
+    times,
+)
 
-__all__ = [
-    "columns_forward",
-    "columns_inverse",
-    "rows_d_input",
-    "rows_d_kernel",
-    "rows_forward",
-    "rows_spectrum",
-]
-
-
-@triton.jit
-def _along_columns(
-    xr, xi, f1, twiddle, R: tl.constexpr, SPLIT: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr
-):
-    """Transform along columns (SIGN 1) or back (-1): (N1, COLUMNS) float16 -> float32, N1 = R, or R * R where SPLIT."""
-    if SPLIT:
-        yr, yi = from_left(f1, tl.reshape(xr, (R, R * COLUMNS)), tl.reshape(xi, (R, R * COLUMNS)), R, SIGN)
-        at = tl.arange(0, R)[:, None] * R + (tl.arange(0, R * COLUMNS) // COLUMNS)[None, :]
-        tr, ti = load_complex(twiddle, at, R * R, SIGN)
-        yr, yi = times(yr, yi, tr, ti)
-        yr = _swap(yr.to(tl.float16), R, COLUMNS)
-        yi = _swap(yi.to(tl.float16), R, COLUMNS)
-        yr, yi = from_left(f1, yr, yi, R, SIGN)
-        return tl.reshape(yr, (R * R, COLUMNS)), tl.reshape(yi, (R * R, COLUMNS))
-    else:
-        return from_left(f1, xr, xi, R, SIGN)
+__all__ = ["columns_forward", "columns_inverse", "rows_convolve", "rows_d_kernel", "rows_spectrum"]
 
 
 @triton.jit
@@ -42,40 +30,84 @@ def _swap(x, R: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def _matrix_ramp(rows, columns, n1, column, N1: tl.constexpr, N2: tl.constexpr):
-    """The ramp at [n1, column] as the product of what the row and what the column contribute."""
-    ar, ai = load_complex(rows, n1, N1, 1)
-    br, bi = load_complex(columns, column, N2, 1)
-    return times(ar[:, None], ai[:, None], br[None, :], bi[None, :])
+def _inner_twiddle(
+    table, ROW: tl.constexpr, COLUMN: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr
+):
+    """The twiddle (R, R) within a split column, the same for all columns, as (R, R * COLUMNS)."""
+    i = tl.arange(0, R)
+    tr, ti = load_complex(table, (i[:, None] * ROW + i[None, :] * COLUMN)[:, :, None], R * R, SIGN)
+    tr = tl.reshape(tl.broadcast_to(tr, (R, R, COLUMNS)), (R, R * COLUMNS))
+    ti = tl.reshape(tl.broadcast_to(ti, (R, R, COLUMNS)), (R, R * COLUMNS))
+    return tr, ti
 
 
 @triton.jit
 def columns_forward(
-    x, scale, out, f1, inner, ramp_rows, ramp_columns, channels, length, x_batch, x_channel,
+    x, first, scale, out, f_outer, f_inner, inner, channels, length, x_batch, x_channel,
     R: tl.constexpr, SPLIT: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr, COLUMNS: tl.constexpr,
+    HAS_FIRST: tl.constexpr,
 ):  # fmt: skip
-    """First pass over a long sequence: times `scale` and the ramp, along columns."""
+    """First pass over a long sequence: times `scale`, along columns of N1 = R points, or R * R where SPLIT.
+
+    With HAS_FIRST, `first` (channels,) is added to the first value of every sequence.
+    """
     row = tl.program_id(0) // (N2 // COLUMNS)
     column = tl.program_id(0) % (N2 // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
-    n1 = tl.arange(0, N1)
-    at = n1[:, None] * N2 + column[None, :]
+    at = tl.arange(0, N1)[:, None] * N2 + column[None, :]
     start = (row // channels).to(tl.int64) * x_batch + (row % channels).to(tl.int64) * x_channel
-    value = tl.load(x + start + at, mask=at < length, other=0.0).to(tl.float32) * tl.load(scale + row)
-    wr, wi = _matrix_ramp(ramp_rows, ramp_columns, n1, column, N1, N2)
-    yr, yi = _along_columns((value * wr).to(tl.float16), (value * wi).to(tl.float16), f1, inner, R, SPLIT, COLUMNS, 1)
+    value = tl.load(x + start + at, mask=at < length, other=0.0).to(tl.float32)
+    if HAS_FIRST:
+        value += tl.where(at == 0, tl.load(first + row % channels), 0.0)
+    value = (value * tl.load(scale + row)).to(tl.float16)
+    if SPLIT:
+        yr, yi = real_from_left(f_outer, tl.reshape(value, (R, R * COLUMNS)), R)
+        tr, ti = _inner_twiddle(inner, R, 1, R, COLUMNS, 1)
+        yr, yi = times(yr, yi, tr, ti)
+        yr, yi = _swap(yr.to(tl.float16), R, COLUMNS), _swap(yi.to(tl.float16), R, COLUMNS)
+        yr, yi = from_left(load_matrix(f_inner, R), yr, yi)
+        yr, yi = tl.reshape(yr, (N1, COLUMNS)), tl.reshape(yi, (N1, COLUMNS))
+    else:
+        yr, yi = real_from_left(f_outer, value, R)
     base = out + row.to(tl.int64) * (2 * N1 * N2)
     tl.store(base + at, yr.to(tl.float16))
     tl.store(base + N1 * N2 + at, yi.to(tl.float16))
 
 
 @triton.jit
+def columns_inverse(
+    work, scale, y, f_outer, f_inner, inner, length,
+    R: tl.constexpr, SPLIT: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Last pass: back along columns, real part times `scale`."""
+    row = tl.program_id(0) // (N2 // COLUMNS)
+    column = tl.program_id(0) % (N2 // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
+    at = tl.arange(0, N1)[:, None] * N2 + column[None, :]
+    xr, xi = load_complex(work + row.to(tl.int64) * (2 * N1 * N2), at, N1 * N2, 1)
+    if SPLIT:
+        xr, xi = tl.reshape(xr, (R, R * COLUMNS)), tl.reshape(xi, (R, R * COLUMNS))
+        xr, xi = from_left(conjugated(load_matrix(f_inner, R)), xr, xi)
+        tr, ti = _inner_twiddle(inner, 1, R, R, COLUMNS, -1)
+        xr, xi = times(xr, xi, tr, ti)
+        xr, xi = _swap(xr.to(tl.float16), R, COLUMNS), _swap(xi.to(tl.float16), R, COLUMNS)
+        value = real_part_from_left(f_outer, xr, xi, R)
+        value = tl.reshape(value, (N1, COLUMNS))
+    else:
+        value = real_part_from_left(f_outer, xr, xi, R)
+    value *= tl.load(scale + row)
+    tl.store(y + row.to(tl.int64) * length + at, value.to(y.dtype.element_ty), mask=at < length)
+
+
+@triton.jit
 def _row_tile(k1, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
-    """Where T rows from k1 on lie: in sequence order (R1, T * R2) and in spectrum order (R1 * T, R2)."""
+    """Where T rows from k1 on lie, and where their elements lie in their row.
+
+    In sequence order (R1, T * R2), then in spectrum order (R1 * T, R2).
+    """
     column = tl.arange(0, T * R2)
-    n = (k1 + column // R2)[None, :] * (R1 * R2) + tl.arange(0, R1)[:, None] * R2 + (column % R2)[None, :]
     row = tl.arange(0, R1 * T)
-    k = (k1 + row % T)[:, None] * (R1 * R2) + (row // T)[:, None] * R2 + tl.arange(0, R2)[None, :]
-    return n, k
+    n = tl.arange(0, R1)[:, None] * R2 + (column % R2)[None, :]
+    k = (row // T)[:, None] * R2 + tl.arange(0, R2)[None, :]
+    return (k1 + column // R2)[None, :] * (R1 * R2) + n, n, (k1 + row % T)[:, None] * (R1 * R2) + k, k
 
 
 @triton.jit
@@ -95,23 +127,44 @@ def _outer_twiddle(
 
 
 @triton.jit
+def _row_matrices(f1, f2, R1: tl.constexpr, R2: tl.constexpr):
+    """Both Fourier matrices of a row, one where they are the same."""
+    first = load_matrix(f1, R1)
+    if R1 == R2:
+        return first, first
+    else:
+        return first, load_matrix(f2, R2)
+
+
+@triton.jit
 def _rows_forward(
-    base, n, left, right, k1, f1, f2, twiddle, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr
-):
+    base, n, within, left, right, k1, first, second, twiddle,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
+):  # fmt: skip
     """What the first pass left, transformed along rows, float32 in spectrum order."""
     xr, xi = load_complex(base, n, N1 * R1 * R2, 1)
     tr, ti = _outer_twiddle(left, right, k1, R1, R2, T, N1, 1)
     xr, xi = times(xr.to(tl.float32), xi.to(tl.float32), tr, ti)
-    return rows_transform(xr.to(tl.float16), xi.to(tl.float16), f1, f2, twiddle, R1, R2, T)
+    yr, yi = from_left(first, xr.to(tl.float16), xi.to(tl.float16))
+    tr, ti = load_complex(twiddle, within, R1 * R2, 1)
+    yr, yi = times(yr, yi, tr, ti)
+    yr, yi = tl.reshape(yr.to(tl.float16), (R1 * T, R2)), tl.reshape(yi.to(tl.float16), (R1 * T, R2))
+    return from_right(second, yr, yi)
 
 
 @triton.jit
 def _rows_inverse(
-    base, n, zr, zi, left, right, k1, f1, f2, twiddle,
+    base, n, within, zr, zi, left, right, k1, first, second, twiddle,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """Back along rows, and stored for the last pass."""
-    yr, yi = rows_inverse(zr, zi, f1, f2, twiddle, R1, R2, T)
+    # Tables are loaded anew behind a barrier: kept from the way there, they would cost more registers than there are.
+    tl.debug_barrier()
+    yr, yi = from_right(conjugated(second), zr.to(tl.float16), zi.to(tl.float16))
+    tr, ti = load_complex(twiddle, within, R1 * R2, -1)
+    yr, yi = times(yr, yi, tr, ti)
+    yr, yi = tl.reshape(yr.to(tl.float16), (R1, T * R2)), tl.reshape(yi.to(tl.float16), (R1, T * R2))
+    yr, yi = from_left(conjugated(first), yr, yi)
     tr, ti = _outer_twiddle(left, right, k1, R1, R2, T, N1, -1)
     yr, yi = times(yr, yi, tr, ti)
     tl.store(base + n, yr.to(tl.float16))
@@ -120,105 +173,86 @@ def _rows_inverse(
 
 @triton.jit
 def rows_spectrum(
-    work, factor, f1, f2, twiddle, left, right,
+    work, factor, f1, f2, twiddle, left, right, sequences, per_program,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
     """Second pass to a spectrum, in place: along rows, then times the `factor` of every sequence, if there is one."""
-    row = tl.program_id(0) // (N1 // T)
+    M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
-    n, k = _row_tile(k1, R1, R2, T)
-    base = work + row.to(tl.int64) * (2 * N1 * R1 * R2)
-    zr, zi = _rows_forward(base, n, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
-    if FACTOR:
-        scale = tl.load(factor + row)
-        zr, zi = zr * scale, zi * scale
-    tl.debug_barrier()
-    tl.store(base + k, zr.to(tl.float16))
-    tl.store(base + N1 * R1 * R2 + k, zi.to(tl.float16))
+    share = tl.program_id(0) // (N1 // T)
+    n, in_row, k, _ = _row_tile(k1, R1, R2, T)
+    first, second = _row_matrices(f1, f2, R1, R2)
+    for row in range(share * per_program, tl.minimum((share + 1) * per_program, sequences)):
+        base = work + tl.cast(row, tl.int64) * (2 * M)
+        zr, zi = _rows_forward(base, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        if FACTOR:
+            scale = tl.load(factor + row)
+            zr, zi = zr * scale, zi * scale
+        tl.debug_barrier()
+        tl.store(base + k, zr.to(tl.float16))
+        tl.store(base + M + k, zi.to(tl.float16))
 
 
 @triton.jit
-def rows_forward(
-    work, spectrum, f1, f2, twiddle, left, right, batch, channels,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
+def rows_convolve(
+    work, kept, spectrum, f1, f2, twiddle, left, right, batch, channels, per_program,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, SIGN: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
-    """Second pass, in place: along rows, times the kernel's spectrum, back along rows."""
+    """Second pass, in place: along rows, times the kernel's spectrum (conjugated: SIGN -1), back along rows.
+
+    With KEEP, `kept` gets the spectra before the product.
+    """
     M: tl.constexpr = N1 * R1 * R2
-    c = tl.program_id(0) // (N1 // T)
     k1 = tl.program_id(0) % (N1 // T) * T
-    n, k = _row_tile(k1, R1, R2, T)
-    for b in range(batch):
-        base = work + (b * channels + c).to(tl.int64) * (2 * M)
-        zr, zi = _rows_forward(base, n, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
-        # Loaded anew for every sequence, which meets the cache: held all along, it would cost registers.
-        kr, ki = load_complex(spectrum + c.to(tl.int64) * (2 * M), k, M, 1)
+    share = tl.program_id(0) // (N1 // T)
+    n, in_row, k, in_spectrum = _row_tile(k1, R1, R2, T)
+    first, second = _row_matrices(f1, f2, R1, R2)
+    # Sequences of one channel follow each other: they share the kernel's spectrum.
+    for unit in range(share * per_program, tl.minimum((share + 1) * per_program, batch * channels)):
+        c = unit // batch
+        row = tl.cast(unit % batch * channels + c, tl.int64) * (2 * M)
+        zr, zi = _rows_forward(work + row, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        if KEEP:
+            tl.store(kept + row + k, zr.to(tl.float16))
+            tl.store(kept + row + M + k, zi.to(tl.float16))
+        kr, ki = load_complex(spectrum + tl.cast(c, tl.int64) * (2 * M), k, M, SIGN)
         zr, zi = times(zr, zi, kr.to(tl.float32), ki.to(tl.float32))
-        _rows_inverse(base, n, zr, zi, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
-
-
-@triton.jit
-def rows_d_input(
-    grad, spectrum, f1, f2, twiddle, left, right, channels,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
-):  # fmt: skip
-    """Second pass back to the input's gradient, in place: spectra of `grad` times the kernel's, conjugated."""
-    M: tl.constexpr = N1 * R1 * R2
-    row = tl.program_id(0) // (N1 // T)
-    k1 = tl.program_id(0) % (N1 // T) * T
-    n, k = _row_tile(k1, R1, R2, T)
-    base = grad + row.to(tl.int64) * (2 * M)
-    zr, zi = load_complex(base, k, M, 1)
-    kr, ki = load_complex(spectrum + (row % channels).to(tl.int64) * (2 * M), k, M, -1)
-    zr, zi = times(zr.to(tl.float32), zi.to(tl.float32), kr.to(tl.float32), ki.to(tl.float32))
-    tl.debug_barrier()
-    _rows_inverse(base, n, zr, zi, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
+        _rows_inverse(work + row, n, in_spectrum, zr, zi, left, right, k1, first, second, twiddle, R1, R2, T, N1)
 
 
 @triton.jit
 def rows_d_kernel(
-    grad, spectrum, weight, d_kernel, f1, f2, twiddle, left, right, batch, channels,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
+    work, grad, weight, f1, f2, twiddle, left, right, batch, channels, per_program,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, SINGLE: tl.constexpr,
 ):  # fmt: skip
     """Second pass back to the kernel's gradient: spectra of `grad` times those of the inputs, conjugated, summed.
 
-    `weight` (batch, channels) scales each sequence's share.
+    `work` holds the inputs after the first pass where SINGLE (a batch of one), else their spectra, for there are no
+    registers to hold a sum and a transform; the result replaces the first sequence of every channel. `weight`
+    (batch, channels) scales each sequence's share.
     """
     M: tl.constexpr = N1 * R1 * R2
-    c = tl.program_id(0) // (N1 // T)
     k1 = tl.program_id(0) % (N1 // T) * T
-    n, k = _row_tile(k1, R1, R2, T)
-    sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
-    sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
-    for b in range(batch):
-        row = (b * channels + c).to(tl.int64) * (2 * M)
-        gr, gi = load_complex(grad + row, k, M, 1)
-        vr, vi = load_complex(spectrum + row, k, M, -1)
-        pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
-        share = tl.load(weight + b * channels + c)
-        sum_r += pr * share
-        sum_i += pi * share
-    base = d_kernel + c.to(tl.int64) * (2 * M)
-    _rows_inverse(base, n, sum_r, sum_i, left, right, k1, f1, f2, twiddle, R1, R2, T, N1)
-
-
-@triton.jit
-def columns_inverse(
-    work, scale, skip, direct, y, f1, inner, ramp_rows, ramp_columns, channels, length, d_batch, d_channel,
-    R: tl.constexpr, SPLIT: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr, COLUMNS: tl.constexpr,
-    SKIP: tl.constexpr,
-):  # fmt: skip
-    """Last pass: back along columns, the ramp undone, real part times `scale`, plus `skip` times `direct`."""
-    row = tl.program_id(0) // (N2 // COLUMNS)
-    column = tl.program_id(0) % (N2 // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
-    n1 = tl.arange(0, N1)
-    at = n1[:, None] * N2 + column[None, :]
-    xr, xi = load_complex(work + row.to(tl.int64) * (2 * N1 * N2), at, N1 * N2, 1)
-    yr, yi = _along_columns(xr, xi, f1, inner, R, SPLIT, COLUMNS, -1)
-    wr, wi = _matrix_ramp(ramp_rows, ramp_columns, n1, column, N1, N2)
-    result = (yr * wr + yi * wi) * tl.load(scale + row)
-    inside = at < length
-    if SKIP:
-        c = row % channels
-        start = (row // channels).to(tl.int64) * d_batch + c.to(tl.int64) * d_channel
-        result += tl.load(direct + start + at, mask=inside, other=0.0).to(tl.float32) * tl.load(skip + c)
-    tl.store(y + row.to(tl.int64) * length + at, result.to(y.dtype.element_ty), mask=inside)
+    share = tl.program_id(0) // (N1 // T)
+    n, in_row, k, in_spectrum = _row_tile(k1, R1, R2, T)
+    first, second = _row_matrices(f1, f2, R1, R2)
+    for c in range(share * per_program, tl.minimum((share + 1) * per_program, channels)):
+        base = work + tl.cast(c, tl.int64) * (2 * M)
+        if SINGLE:
+            vr, vi = _rows_forward(base, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+            gr, gi = load_complex(grad + tl.cast(c, tl.int64) * (2 * M), k, M, 1)
+            sum_r, sum_i = times(gr.to(tl.float32), gi.to(tl.float32), vr, -vi)
+            scale = tl.load(weight + c)
+            sum_r, sum_i = sum_r * scale, sum_i * scale
+        else:
+            sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
+            sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
+            for b in range(batch):
+                row = tl.cast(b * channels + c, tl.int64) * (2 * M)
+                gr, gi = load_complex(grad + row, k, M, 1)
+                vr, vi = load_complex(work + row, k, M, -1)
+                pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
+                scale = tl.load(weight + b * channels + c)
+                sum_r += pr * scale
+                sum_i += pi * scale
+        _rows_inverse(base, n, in_spectrum, sum_r, sum_i, left, right, k1, first, second, twiddle, R1, R2, T, N1)

@@ -11,15 +11,17 @@ import torch
 
 from hyena_dna.ops.long_conv.dispatch import MONARCH_LENGTH
 
-__all__ = ["MonarchPlan", "monarch_plan"]
+__all__ = ["MOST_TILE_POINTS", "MonarchPlan", "monarch_plan"]
 
-# Points that one program holds.
-_TILE = 4096
+MOST_TILE_POINTS = 4096
+"""Points that one program holds: longer sequences take several passes."""
 
 
 @dataclass(frozen=True)
 class MonarchPlan:
     """How a transform of `size` points is split, and its tables on one device.
+
+    Frequencies of whole sequences are k - 1/4; the quarter lies in the tables that are marked so.
 
     Attributes:
         size: points M, a power of two.
@@ -29,11 +31,13 @@ class MonarchPlan:
         tile: rows that one program transforms.
         columns: columns that one program of the outer passes transforms.
         split: whether the columns' transform is split once more, into radix 16 twice.
-        f1: (2, r1, r1) Fourier matrix; likewise f2 (2, r2, r2), and outer_f of the columns.
-        twiddle: (2, r1, r2) of a row; likewise inner of a split column.
+        f1: (2, r1, r1) Fourier matrix, with the quarter where n1 is 1; f2 (2, r2, r2) without.
+        twiddle: (2, r1, r2) of a row, with the quarter where n1 is 1.
+        f_outer: (2, n1, n1) Fourier matrix of the columns, or of the first half of a split one; with the quarter.
+        f_inner: (2, 16, 16) Fourier matrix of the second half.
+        inner: (2, 16, 16) twiddle of a split column, with the quarter.
         outer_left: (2, n1, r1), float32, and outer_right (2, n1, r2), whose product is the twiddle between columns and
-            rows.
-        ramp: (2, size) where n1 is 1, else ramp_rows (2, n1) and ramp_columns (2, r1 * r2), whose product it is.
+            rows; with the quarter.
     """
 
     size: int
@@ -45,14 +49,12 @@ class MonarchPlan:
     split: bool
     f1: torch.Tensor
     f2: torch.Tensor
-    outer_f: torch.Tensor
     twiddle: torch.Tensor
+    f_outer: torch.Tensor
+    f_inner: torch.Tensor
     inner: torch.Tensor
     outer_left: torch.Tensor
     outer_right: torch.Tensor
-    ramp: torch.Tensor
-    ramp_rows: torch.Tensor
-    ramp_columns: torch.Tensor
 
     @property
     def n2(self) -> int:
@@ -63,7 +65,7 @@ class MonarchPlan:
     def outer_launch(self) -> dict[str, Any]:
         """Constants of the kernels that work along columns."""
         return {
-            "R": self.outer_f.shape[-1], "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
+            "R": self.f_outer.shape[-1], "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
             "num_stages": 1,
         }  # fmt: skip
 
@@ -73,9 +75,19 @@ class MonarchPlan:
         return {"R1": self.r1, "R2": self.r2, "T": self.tile, "num_stages": 1}
 
     @property
+    def tables(self) -> tuple[torch.Tensor, ...]:
+        """Tables of the transform of a row."""
+        return self.f1, self.f2, self.twiddle
+
+    @property
     def row_tables(self) -> tuple[torch.Tensor, ...]:
         """Tables of the kernels that work along rows."""
-        return self.f1, self.f2, self.twiddle, self.outer_left, self.outer_right
+        return *self.tables, self.outer_left, self.outer_right
+
+    @property
+    def column_tables(self) -> tuple[torch.Tensor, ...]:
+        """Tables of the kernels that work along columns."""
+        return self.f_outer, self.f_inner, self.inner
 
 
 def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
@@ -92,44 +104,41 @@ def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
 # Sizes are few, and none is ever dropped: a recorded CUDA graph reads the tables by their address.
 @cache
 def _plan(size: int, device: torch.device) -> MonarchPlan:
-    n1 = 1 if size <= _TILE else max(16, size // _TILE)
+    n1 = 1 if size <= MOST_TILE_POINTS else max(16, size // MOST_TILE_POINTS)
     n2 = size // n1
-    r1 = 1 << ((n2.bit_length() - 1) // 2)
-    r2 = n2 // r1
+    # Products of 64 rows and more are twice as fast: the larger radix first.
+    r2 = 1 << ((n2.bit_length() - 1) // 2)
+    r1 = n2 // r2
     split = n1 == 256
     radix = 16 if split else n1
 
     def roots(
-        rows: int, columns: int, period: int, *, step: int = 1, norm: float = 1.0, dtype: torch.dtype = torch.float16
-    ) -> torch.Tensor:
+        rows: int, columns: int, period: int, *, step: int = 1, quarter: bool = False, norm: float = 1.0,
+        dtype: torch.dtype = torch.float16,
+    ) -> torch.Tensor:  # fmt: skip
         # Exponents are reduced in integers: a rounded angle of a million periods would be no angle at all.
-        exponent = torch.outer(torch.arange(rows), torch.arange(columns) * step) % period
-        angle = exponent.double() * (-2 * math.pi / period)
+        frequency = 4 * torch.arange(rows) - int(quarter)
+        exponent = torch.outer(frequency, torch.arange(columns) * step) % (4 * period)
+        angle = exponent.double() * (-2 * math.pi / (4 * period))
         return torch.stack([angle.cos(), angle.sin()]).mul_(norm).to(device, dtype)
 
-    def ramp(positions: torch.Tensor) -> torch.Tensor:
-        angle = positions.double() * (math.pi / (2 * size))
-        return torch.stack([angle.cos(), angle.sin()]).to(device, torch.float32)
-
-    def fourier(radix: int) -> torch.Tensor:
-        return roots(radix, radix, radix, norm=radix**-0.5)
+    def fourier(radix: int, *, quarter: bool = False) -> torch.Tensor:
+        return roots(radix, radix, radix, quarter=quarter, norm=radix**-0.5)
 
     return MonarchPlan(
         size=size,
         n1=n1,
         r1=r1,
         r2=r2,
-        tile=min(_TILE // n2, n1) if n1 > 1 else _TILE // n2,
-        columns=min(n2, 32 if split else _TILE // n1),
+        tile=min(MOST_TILE_POINTS // n2, n1) if n1 > 1 else MOST_TILE_POINTS // n2,
+        columns=min(n2, 32 if split else MOST_TILE_POINTS // n1),
         split=split,
-        f1=fourier(r1),
+        f1=fourier(r1, quarter=n1 == 1),
         f2=fourier(r2),
-        outer_f=fourier(radix),
-        twiddle=roots(r1, r2, n2),
-        inner=roots(radix, radix, n1 if split else 1),
-        outer_left=roots(n1, r1, size, step=r2, dtype=torch.float32),
-        outer_right=roots(n1, r2, size, dtype=torch.float32),
-        ramp=ramp(torch.arange(size if n1 == 1 else 1)),
-        ramp_rows=ramp(torch.arange(n1) * n2),
-        ramp_columns=ramp(torch.arange(n2)),
+        twiddle=roots(r1, r2, n2, quarter=n1 == 1),
+        f_outer=fourier(radix, quarter=True),
+        f_inner=fourier(radix),
+        inner=roots(radix, radix, radix * radix, quarter=True),
+        outer_left=roots(n1, r1, size, step=r2, quarter=True, dtype=torch.float32),
+        outer_right=roots(n1, r2, size, quarter=True, dtype=torch.float32),
     )

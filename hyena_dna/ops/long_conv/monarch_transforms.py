@@ -9,10 +9,14 @@ matrix F_R and the twiddles T,
 
 Spectra keep that order; only products of spectra are taken, so no one needs to know it.
 
+Frequencies are k - 1/4 instead of k, in units of 1 / M. That is the transform of a sequence times exp(i pi n / 2M), the
+ramp of the "right-angle convolution", which makes the cyclic convolution of length M a causal one: what wraps around
+comes out imaginary. The quarter lies in the tables alone (in the first Fourier matrix and in the twiddle behind it), so
+the first product has a real input and the last one a real output, and the ramp costs nothing.
+
 Complex tensors have a plane of real parts, then a plane of imaginary parts. Every Fourier matrix is unitary, so by
 Parseval nothing grows beyond sqrt(M) times its input: inputs are scaled to at most one, and float16 holds the rest.
-Products accumulate in float32. The ramp exp(i pi n / 2M) that inputs are multiplied by makes the cyclic convolution of
-length M a causal one: what wraps around comes out imaginary ("right-angle convolution").
+Products accumulate in float32.
 """
 
 from __future__ import annotations
@@ -20,7 +24,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["from_left", "from_right", "load_complex", "rows_inverse", "rows_transform", "times"]
+__all__ = [
+    "conjugated",
+    "from_left",
+    "from_right",
+    "load_complex",
+    "load_matrix",
+    "real_from_left",
+    "real_part_from_left",
+    "times",
+]
 
 
 @triton.jit
@@ -36,45 +49,42 @@ def times(ar, ai, br, bi):
 
 
 @triton.jit
-def from_left(table, xr, xi, R: tl.constexpr, SIGN: tl.constexpr):
-    """F x for x (R, any), float16 in, float32 out."""
+def load_matrix(table, R: tl.constexpr):
+    """A Fourier matrix F: real part, imaginary part, and that negated, which products and the conjugate need."""
     i = tl.arange(0, R)
-    fr, fi = load_complex(table, i[:, None] * R + i[None, :], R * R, SIGN)
-    yr = tl.dot(-fi, xi, tl.dot(fr, xr))
-    yi = tl.dot(fi, xr, tl.dot(fr, xi))
-    return yr, yi
+    fr, fi = load_complex(table, i[:, None] * R + i[None, :], R * R, 1)
+    return fr, fi, -fi
 
 
 @triton.jit
-def from_right(table, xr, xi, R: tl.constexpr, SIGN: tl.constexpr):
-    """x F for x (any, R), float16 in, float32 out."""
+def conjugated(f):
+    """The conjugate of a matrix from `load_matrix`."""
+    return f[0], f[2], f[1]
+
+
+@triton.jit
+def from_left(f, xr, xi):
+    """F x for x (R, any) and a matrix from `load_matrix`, float16 in, float32 out."""
+    return tl.dot(f[2], xi, tl.dot(f[0], xr)), tl.dot(f[1], xr, tl.dot(f[0], xi))
+
+
+@triton.jit
+def from_right(f, xr, xi):
+    """x F for x (any, R) and a matrix from `load_matrix`, float16 in, float32 out."""
+    return tl.dot(xi, f[2], tl.dot(xr, f[0])), tl.dot(xr, f[1], tl.dot(xi, f[0]))
+
+
+@triton.jit
+def real_from_left(table, x, R: tl.constexpr):
+    """F x for a real x (R, any), float16 in, float32 out."""
     i = tl.arange(0, R)
-    fr, fi = load_complex(table, i[:, None] * R + i[None, :], R * R, SIGN)
-    yr = tl.dot(xi, -fi, tl.dot(xr, fr))
-    yi = tl.dot(xr, fi, tl.dot(xi, fr))
-    return yr, yi
+    fr, fi = load_complex(table, i[:, None] * R + i[None, :], R * R, 1)
+    return tl.dot(fr, x), tl.dot(fi, x)
 
 
 @triton.jit
-def rows_transform(xr, xi, f1, f2, twiddle, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
-    """Transform T rows: (R1, T * R2) float16 -> (R1 * T, R2) float32."""
-    yr, yi = from_left(f1, xr, xi, R1, 1)
-    column = tl.arange(0, T * R2)
-    at = tl.arange(0, R1)[:, None] * R2 + (column % R2)[None, :]
-    tr, ti = load_complex(twiddle, at, R1 * R2, 1)
-    yr, yi = times(yr, yi, tr, ti)
-    yr = tl.reshape(yr.to(tl.float16), (R1 * T, R2))
-    yi = tl.reshape(yi.to(tl.float16), (R1 * T, R2))
-    return from_right(f2, yr, yi, R2, 1)
-
-
-@triton.jit
-def rows_inverse(xr, xi, f1, f2, twiddle, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
-    """Transform T rows back: (R1 * T, R2) float32 -> (R1, T * R2) float32."""
-    yr, yi = from_right(f2, xr.to(tl.float16), xi.to(tl.float16), R2, -1)
-    at = (tl.arange(0, R1 * T) // T)[:, None] * R2 + tl.arange(0, R2)[None, :]
-    tr, ti = load_complex(twiddle, at, R1 * R2, -1)
-    yr, yi = times(yr, yi, tr, ti)
-    yr = tl.reshape(yr.to(tl.float16), (R1, T * R2))
-    yi = tl.reshape(yi.to(tl.float16), (R1, T * R2))
-    return from_left(f1, yr, yi, R1, -1)
+def real_part_from_left(table, xr, xi, R: tl.constexpr):
+    """The real part of F* x, F* being F conjugated and transposed, for x (R, any), float16 in, float32 out."""
+    i = tl.arange(0, R)
+    fr, fi = load_complex(table, i[:, None] + i[None, :] * R, R * R, 1)
+    return tl.dot(fi, xi, tl.dot(fr, xr))
