@@ -19,7 +19,7 @@ import triton.language as tl
 
 from hyena_dna.ops.split_kernels import halves, split_dot
 
-__all__ = ["filter_forward", "hidden_backward", "last_backward"]
+__all__ = ["filter_forward", "hidden_backward", "last_backward", "sine_backward"]
 
 
 @triton.jit
@@ -137,12 +137,14 @@ def filter_forward(
 
 
 @triton.jit
-def _d_last_sine(
-    grad, last, rates, n, time, channels, length, shift,
+def sine_backward(
+    grad, last, rates, states, channels, length, max_length, shift,
     W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the last sine at positions n, (POSITIONS, W)."""
+    """Gradient of the last sine, `states` (length, W)."""
+    n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
+    time = _time(n, max_length)
     d_x = tl.zeros((POSITIONS, W), dtype=tl.float32)
     for start in range(0, channels, CHANNELS):
         c = start + tl.arange(0, CHANNELS)
@@ -152,18 +154,18 @@ def _d_last_sine(
         weight = tl.load(last + c[:, None] * W + row[None, :], mask=inside, other=0.0)
         rate = tl.load(rates + c, mask=c < channels, other=0.0)
         d_x += tl.dot(tl.trans(g) * _window(rate[None, :], time[:, None], shift), weight, input_precision="tf32")
-    return d_x
+    tl.store(states + n[:, None] * W + row[None, :], d_x, mask=(n < length)[:, None])
 
 
 @triton.jit
 def hidden_backward(
-    grad, pack, parts, bands, last, rates, states, partial, channels, length, max_length, shift, per_program,
+    pack, parts, bands, states, partial, length, max_length, per_program,
     INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
-    POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    POSITIONS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `pack`, one share of the positions each, `partial` (programs, as long as `pack`).
+    """Gradients of `pack`, of one share of the positions each: `partial` (programs, as long as `pack`).
 
-    `states` (length, W) gets the last sines.
+    `states` (length, W) holds the gradient of the last sines, which take its place.
     """
     row = tl.arange(0, W)
     feature = tl.arange(0, PADDED)
@@ -174,7 +176,9 @@ def hidden_backward(
     d_biases = (tl.zeros((W,), dtype=tl.float32),) * (INNER + 1)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         n = block * POSITIONS + tl.arange(0, POSITIONS)
-        time = _time(n, max_length)
+        at = n[:, None] * W + row[None, :]
+        inside = (n < length)[:, None]
+        d_x = tl.load(states + at, mask=inside, other=0.0)
         z = _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W)
         x = _sine(frequency * z)
         arguments, sines = (z,), (x,)
@@ -182,8 +186,7 @@ def hidden_backward(
             z = _next_argument(pack, parts, x, k, INNER, E, W)
             x = _sine(frequency * z)
             arguments, sines = arguments + (z,), sines + (x,)
-        tl.store(states + n[:, None] * W + row[None, :], x, mask=(n < length)[:, None])
-        d_x = _d_last_sine(grad, last, rates, n, time, channels, length, shift, W, POSITIONS, CHANNELS)
+        tl.store(states + at, x, mask=inside)
         weights, biases = (), ()
         for k in tl.static_range(INNER, 0, -1):
             d_sine = d_x * _cosine(frequency * arguments[k])

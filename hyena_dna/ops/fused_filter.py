@@ -20,7 +20,8 @@ _MOST_FEATURES = 32
 # How each kernel is cut at a width of 64, the fastest by measurement: programs small enough that a multiprocessor holds
 # several.
 _FORWARD = {"POSITIONS": 64, "CHANNELS": 32, "num_warps": 4}
-_HIDDEN = {"POSITIONS": 32, "CHANNELS": 64, "num_warps": 4}
+_SINE = {"POSITIONS": 128, "CHANNELS": 64, "num_warps": 8}
+_HIDDEN = {"POSITIONS": 32, "num_warps": 4}
 _LAST = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 8}
 # Programs of the backward pass: as many as multiprocessors hold at a time, so that their sums are few.
 _PROGRAMS = 264
@@ -119,12 +120,16 @@ class _Filter(torch.autograd.Function):
         network, grad = _Network(weights, octaves=shape.octaves), grad.contiguous()
         channels = len(rates)
         states = grad.new_empty((shape.length, network.width))
+        kernels.sine_backward[(triton.cdiv(shape.length, _SINE["POSITIONS"]),)](
+            grad, network.last, rates, states, channels, *shape.numbers,
+            W=network.width, **network.launch(_SINE), num_stages=1,
+        )  # fmt: skip
         blocks = triton.cdiv(shape.length, _HIDDEN["POSITIONS"])
         per_program = triton.cdiv(blocks, _PROGRAMS)
         of_pack = grad.new_empty((triton.cdiv(blocks, per_program), len(network.pack)))
         kernels.hidden_backward[(len(of_pack),)](
-            grad, network.pack, network.parts, bands, network.last, rates, states, of_pack, channels, *shape.numbers,
-            per_program, **network.constants, **network.launch(_HIDDEN), num_stages=1,
+            network.pack, network.parts, bands, states, of_pack, shape.length, shape.max_length, per_program,
+            **network.constants, **network.launch(_HIDDEN), num_stages=1,
         )  # fmt: skip
         blocks, of_channels = triton.cdiv(shape.length, _LAST["POSITIONS"]), triton.cdiv(channels, _LAST["CHANNELS"])
         per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
