@@ -35,6 +35,7 @@ __all__ = [
     "contender_names",
     "convolution",
     "dtype_of",
+    "implementation",
     "implementations",
     "is_ours",
     "precision_of",
@@ -234,9 +235,15 @@ def used(contender: Contender, workload: Workload, settings: Settings) -> str:
             return "torch, rfft of 2L"
         case "flashfftconv":
             return "flashfftconv"
+    return f"{tier_name(device)}, {implementation(contender, workload, settings)}"
+
+
+def implementation(contender: Contender, workload: Workload, settings: Settings) -> Implementation:
+    """How one of ours convolves: a convolution for itself at the operator's level, else one within a mixer."""
+    device = torch.device(settings.device)
     # Shapes, device and dtypes decide; a single number stands for all.
     shape = (workload.batch, settings.config.d_model, workload.length)
     u = torch.empty(1, device=device, dtype=dtype_of(contender, settings)).expand(shape)
     kernel = torch.empty(1, device=device).expand(shape[1:])
     precision = precision_of(contender) or "high"
-    return f"{tier_name(device)}, {choose(u, kernel, impl=_impl(contender), precision=precision)}"
+    return choose(u, kernel, impl=_impl(contender), precision=precision, alone=workload.level == "operator")

@@ -92,7 +92,8 @@ def test_outputs_and_all_gradients(
     if padding is not None:
         expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    compare(pairs, made, exact, 2e-3)
+    # As much as one convolution may be off by, for each of them.
+    compare(pairs, made, exact, 2e-3 * made.config.n_filters)
 
 
 @pytest.mark.parametrize(("order", "leading_conv"), [(2, False), (3, False), (2, True)])

@@ -18,6 +18,9 @@ Precision = Literal["high", "fast"]
 MONARCH_LENGTH = 1 << 20
 """Longest sequence that the Monarch convolution takes: 256 columns of 4,096 positions."""
 
+# Values of the input up to which launching the kernels of `monarch` takes longer than FFTs do, measured on an H200.
+_FEW_VALUES = 1 << 24
+
 
 def long_conv(
     u: torch.Tensor,
@@ -43,8 +46,8 @@ def long_conv(
         skip: (channels,), or None for no direct term.
         impl: `reference` (the definition, float64 sums, O(length^2)), `fft` (FFTs in float32, or float64 for float64
             inputs), `monarch` (tensor cores through Triton, float16 operands, up to `MONARCH_LENGTH` positions), `auto`
-            (`monarch` where that can run and `fast` is asked for, `fft` everywhere else). An implementation that cannot
-            do what is asked raises; none is replaced.
+            (`monarch` where that can run, `fast` is asked for and `u` is not small, `fft` everywhere else). An
+            implementation that cannot do what is asked raises; none is replaced.
         precision: largest relative L2 error against float64 on the same inputs, before rounding to the dtype of `u`:
             `high` 1e-5, `fast` 2e-3. All but `monarch` meet `high` at every length up to 1,000,000 and beyond.
         out: where to write, in shape and dtype of `u`, which it may be itself; only without autograd.
@@ -79,9 +82,18 @@ def long_conv(
 
 
 def choose(
-    u: torch.Tensor, kernel: torch.Tensor, *, impl: Implementation = "auto", precision: Precision = "high"
+    u: torch.Tensor,
+    kernel: torch.Tensor,
+    *,
+    impl: Implementation = "auto",
+    precision: Precision = "high",
+    alone: bool = True,
 ) -> Implementation:
     """The implementation that `long_conv` uses for these arguments: `impl` itself unless it is `auto`.
+
+    Args:
+        u: (batch, channels, length), as `long_conv` takes it; likewise kernel, impl and precision.
+        alone: whether nothing is fused with the convolution, for whose sake kernels are launched anyway.
 
     Raises:
         ValueError: `impl` or `precision` is unknown, or `impl` is less precise.
@@ -95,7 +107,8 @@ def choose(
     if impl != "auto":
         return impl
     fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)
-    return "monarch" if precision == "fast" and fits and is_fused(u.device) else "fft"
+    pays = not alone or u.numel() > _FEW_VALUES
+    return "monarch" if precision == "fast" and fits and pays and is_fused(u.device) else "fft"
 
 
 def _check(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> None:

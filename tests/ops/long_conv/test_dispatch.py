@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from hyena_dna.ops.long_conv import long_conv
+from hyena_dna.ops.long_conv import dispatch, long_conv
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -40,6 +40,17 @@ def test_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None
     u, kernel, skip = inputs()
     with pytest.raises(ValueError, match=re.escape(message)):
         long_conv(**({"u": u, "kernel": kernel, "skip": skip} | change))
+
+
+def test_small_inputs_are_left_to_ffts_where_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "is_fused", lambda _: True)
+    kernel = torch.empty(256, 65_536, device="meta")
+    small, large = (torch.empty(batch, 256, 65_536, device="meta") for batch in (1, 2))
+    assert dispatch.choose(small, kernel, precision="fast") == "fft"
+    assert dispatch.choose(small, kernel, precision="fast", alone=False) == "monarch"
+    assert dispatch.choose(large, kernel, precision="fast") == "monarch"
+    assert dispatch.choose(large, kernel, precision="high", alone=False) == "fft"
+    assert dispatch.choose(small, kernel, impl="monarch", precision="fast") == "monarch"
 
 
 @pytest.mark.parametrize("impl", ["fft", "reference"])
