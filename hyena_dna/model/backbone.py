@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dna.errors import InputError
 from hyena_dna.model.block import Block, add_norm, has_hooks
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.tier import is_fused
 
 __all__ = ["Backbone", "BackboneOutput", "Embeddings"]
 
@@ -36,7 +37,15 @@ class Embeddings(nn.Module):
         """(batch, length) of any integer dtype -> (batch, length, d_model)."""
         if input_ids.dtype not in (torch.int32, torch.int64):
             input_ids = input_ids.int()
-        embedded: torch.Tensor = self.word_embeddings(input_ids)
+        table = self.word_embeddings
+        trained = torch.is_grad_enabled() and table.weight.requires_grad and table.weight.dtype == torch.float32
+        if trained and type(table) is nn.Embedding and not has_hooks(table) and is_fused(input_ids.device):
+            # Triton is there on GPUs only.
+            from hyena_dna.ops.fused_rows import MOST_TOKENS, fused_embedding
+
+            if table.num_embeddings <= MOST_TOKENS:
+                return fused_embedding(input_ids, table.weight)
+        embedded: torch.Tensor = table(input_ids)
         return embedded
 
 

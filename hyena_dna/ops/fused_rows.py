@@ -1,4 +1,4 @@
-"""Residual and layer norm, MLP, and head with cross-entropy, through fused kernels with their own backward passes.
+"""Embedding, residual and layer norm, MLP, and head with cross-entropy, through kernels with their own backward passes.
 
 The definitions that they are tested against are the PyTorch forms in `hyena_dna.model.block`, `hyena_dna.model.mlp` and
 `hyena_dna.ops.losses`. Sums over rows are made per program and added in one order, so results are deterministic.
@@ -14,7 +14,18 @@ import triton
 
 from hyena_dna.ops import row_kernels as kernels
 
-__all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_head_loss", "fused_mlp"]
+__all__ = [
+    "MOST_TOKENS",
+    "add_bias",
+    "column_sums",
+    "fused_add_norm",
+    "fused_embedding",
+    "fused_head_loss",
+    "fused_mlp",
+]
+
+MOST_TOKENS = 16
+"""Tokens that the kernels of embedding and head take, those of none being zero."""
 
 _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
@@ -25,8 +36,7 @@ _MLP_ROWS = 262_144
 _KEPT_SHARE = 256
 # Rows of one product with the head, the fastest by measurement, by pass.
 _HEAD_ROWS = {"forward": 64, "backward": 16}
-# Rows of the head that kernels work on, those of no token being zero.
-_HEAD_TOKENS = 16
+_EMBEDDING_ROWS = 16
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -55,6 +65,20 @@ def fused_add_norm(
     return result
 
 
+def fused_embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Rows of a small table, with gradients that are summed in one order, which those of `embedding` are not.
+
+    Args:
+        ids: (batch, length), int32 or int64, below the rows of `weight`.
+        weight: (tokens, d_model), at most `MOST_TOKENS` rows.
+
+    Returns:
+        (batch, length, d_model), in the dtype of `weight`.
+    """
+    embedded: torch.Tensor = _Embedding.apply(ids, weight)  # type: ignore[no-untyped-call]
+    return embedded
+
+
 def add_bias(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Add `bias` (width,) to x (..., width), contiguous, in place; returns x. Not differentiable."""
     elements = x.numel()
@@ -80,6 +104,29 @@ def _tiles(width: int, rows: int, most: int, elements: int = _ELEMENTS) -> tuple
     blocks = triton.cdiv(rows, per_block)
     per_program = triton.cdiv(blocks, most)
     return padded, per_block, per_program, triton.cdiv(blocks, per_program)
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.table = weight.shape
+        return torch.nn.functional.embedding(ids, weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
+        (ids,) = ctx.saved_tensors
+        tokens, width = ctx.table
+        rows = ids.numel()
+        blocks = triton.cdiv(rows, _EMBEDDING_ROWS)
+        per_program = triton.cdiv(blocks, _PROGRAMS)
+        partial = grad.new_empty((triton.cdiv(blocks, per_program), MOST_TOKENS, width), dtype=torch.float32)
+        kernels.embedding_backward[(len(partial),)](
+            grad.contiguous(), ids.contiguous(), partial, rows, width, per_program,
+            PADDED=MOST_TOKENS, ROWS=_EMBEDDING_ROWS, WIDTH=max(16, triton.next_power_of_2(width)), num_stages=1,
+        )  # fmt: skip
+        return None, partial.sum(0)[:tokens].to(grad.dtype)
 
 
 class _AddNorm(torch.autograd.Function):
@@ -239,7 +286,7 @@ class _HeadLoss(torch.autograd.Function):
         hidden, weight, targets, loss_weight = ctx.saved_tensors
         rows, per_program, programs = _head_tiles(hidden, "backward")
         d_hidden = torch.empty_like(hidden)
-        partial = torch.empty((programs, _HEAD_TOKENS, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
+        partial = torch.empty((programs, MOST_TOKENS, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
         kernels.head_loss_backward[(programs,)](
             hidden, _head_halves(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
             hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab, "backward"),
@@ -258,12 +305,12 @@ def _head_tiles(hidden: torch.Tensor, direction: str) -> tuple[int, int, int]:
 
 def _head_launch(hidden: torch.Tensor, vocab: int, direction: str) -> dict[str, int]:
     width = max(16, triton.next_power_of_2(hidden.shape[-1]))
-    return {"VOCAB": vocab, "PADDED": _HEAD_TOKENS, "ROWS": _HEAD_ROWS[direction], "WIDTH": width, "num_stages": 1}
+    return {"VOCAB": vocab, "PADDED": MOST_TOKENS, "ROWS": _HEAD_ROWS[direction], "WIDTH": width, "num_stages": 1}
 
 
 def _head_halves(weight: torch.Tensor, vocab: int) -> torch.Tensor:
     """The head as two float16 matrices that add up to it, (2, 16, d_model)."""
-    head = weight.new_zeros((_HEAD_TOKENS, weight.shape[1]), dtype=torch.float32)
+    head = weight.new_zeros((MOST_TOKENS, weight.shape[1]), dtype=torch.float32)
     head[:vocab] = weight[:vocab]
     high = head.half()
     return torch.stack([high, (head - high).half()])

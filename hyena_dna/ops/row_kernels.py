@@ -12,6 +12,7 @@ __all__ = [
     "add_norm_backward",
     "add_norm_forward",
     "column_sums",
+    "embedding_backward",
     "gelu_backward",
     "gelu_gate",
     "head_loss_backward",
@@ -100,6 +101,26 @@ def column_sums(x, partial, rows, width, per_program, ROWS: tl.constexpr, WIDTH:
         at = row.to(tl.int64)[:, None] * width + column[None, :]
         total += tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     tl.store(partial + tl.program_id(0) * width + column, tl.sum(total, axis=0), mask=column < width)
+
+
+@triton.jit
+def embedding_backward(
+    grad, ids, partial, rows, width, per_program, PADDED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Sums of `grad` (rows, width) by token over a share of the rows, `partial` (programs, PADDED, width)."""
+    column = tl.arange(0, WIDTH)
+    token = tl.arange(0, PADDED)
+    total = tl.zeros((PADDED, WIDTH), dtype=tl.float32)
+    for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
+        row = block * ROWS + tl.arange(0, ROWS)
+        inside = (row < rows)[:, None] & (column < width)[None, :]
+        at = row.to(tl.int64)[:, None] * width + column[None, :]
+        g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
+        found = tl.load(ids + row, mask=row < rows, other=0).to(tl.int32)
+        hot = (token[:, None] == found[None, :]).to(tl.float32)
+        total = tl.dot(hot, g, total, input_precision="tf32x3")
+    base = partial + tl.program_id(0) * (PADDED * width)
+    tl.store(base + token[:, None] * width + column[None, :], total, mask=(column < width)[None, :])
 
 
 @triton.jit

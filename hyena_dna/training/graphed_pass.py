@@ -18,7 +18,7 @@ __all__ = ["GraphedPass", "suits_graph"]
 _MOST_VALUES = 1 << 29
 # A graph keeps activations between steps, about so many bytes for each of these values, beside which validation has to
 # find room.
-_VALUE_BYTES = 24
+_VALUE_BYTES = 34
 _MOST_OF_MEMORY = 0.25
 _WARM_UPS = 2
 

@@ -8,8 +8,18 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from hyena_dna.model import backbone
+from hyena_dna.model.backbone import Embeddings
+from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops import fused_rows as module
-from hyena_dna.ops.fused_rows import add_bias, column_sums, fused_add_norm, fused_head_loss, fused_mlp
+from hyena_dna.ops.fused_rows import (
+    add_bias,
+    column_sums,
+    fused_add_norm,
+    fused_embedding,
+    fused_head_loss,
+    fused_mlp,
+)
 from hyena_dna.ops.losses import next_token_loss
 from hyena_dna.ops.row_kernels import gelu_backward
 
@@ -28,6 +38,48 @@ def wide(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 def close(found: list[torch.Tensor], expected: list[torch.Tensor], limit: float) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours.double() - theirs).norm() <= limit * theirs.norm()
+
+
+@pytest.mark.parametrize(("rows", "width", "tokens"), [(1, 3, 16), (37, 24, 12), (700, 128, 16)])
+@pytest.mark.parametrize("factor", [1.0, 1e-12])
+def test_embedding(rows: int, width: int, tokens: int, factor: float) -> None:
+    weight, grad = leaves((tokens, width), (2, rows, width))
+    # Not every token is there.
+    ids = torch.randint(4, tokens, (2, rows), device=DEVICE, dtype=torch.int32)
+    grad = grad.detach() * factor
+    exact = wide([weight])
+    expected = F.embedding(ids, exact[0])
+    found = fused_embedding(ids, weight)
+    assert torch.equal(found, F.embedding(ids, weight))
+    (ours,) = torch.autograd.grad(found, [weight], grad)
+    close([ours], list(torch.autograd.grad(expected, exact, grad.double())), 1e-6)
+    assert not ours[:4].any()
+
+
+def test_only_a_table_that_is_trained_and_watched_by_none_is_summed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Embeddings(HyenaConfig(d_model=8, n_layer=1, max_length=20)).to(DEVICE)
+    table = made.word_embeddings
+    ids = torch.randint(0, 12, (2, 9), device=DEVICE, dtype=torch.uint8)
+    calls = []
+
+    def counted(*arguments: torch.Tensor) -> torch.Tensor:
+        calls.append(arguments)
+        return fused_embedding(*arguments)
+
+    monkeypatch.setattr(backbone, "is_fused", lambda _: True)
+    monkeypatch.setattr(module, "fused_embedding", counted)
+    made(ids).square().sum().backward()
+    assert len(calls) == 1
+    assert table.weight.grad is not None
+    expected = table.weight.detach().double() * 2 * torch.bincount(ids.flatten().int(), minlength=16)[:, None]
+    close([table.weight.grad], [expected], 1e-6)
+    with torch.no_grad():
+        made(ids)
+    handle = table.register_forward_hook(lambda *_: None)
+    made(ids)
+    handle.remove()
+    made.requires_grad_(False)(ids)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("width", [48, 128])
