@@ -234,7 +234,7 @@ class _FusedMixer(torch.autograd.Function):
             found = groups.gate_gradients(gate, convolved[index], d_z, sums, again=is_last)
             if found.product is not None:
                 d_out_weight = _summed_product(grad.transpose(1, 2), found.product.transpose(1, 2))
-            d_convolved, d_peak = found.values, found.peaks.amax(2)
+            d_convolved, d_peak = found.values, None if peaks[index] is None else found.peaks.amax(2)
             # Not to be alive beside what the convolution takes.
             del d_z, found
             spectrum = Spectrum(flat[2 * index], flat[2 * index + 1])
