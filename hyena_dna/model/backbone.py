@@ -41,7 +41,7 @@ class Embeddings(nn.Module):
         trained = torch.is_grad_enabled() and table.weight.requires_grad and table.weight.dtype == torch.float32
         if trained and type(table) is nn.Embedding and not has_hooks(table) and is_fused(input_ids.device):
             # Triton is there on GPUs only.
-            from hyena_dna.ops.fused_rows import MOST_TOKENS, fused_embedding
+            from hyena_dna.ops.fused_tokens import MOST_TOKENS, fused_embedding
 
             if table.num_embeddings <= MOST_TOKENS:
                 return fused_embedding(input_ids, table.weight)

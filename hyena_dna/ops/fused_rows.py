@@ -1,7 +1,7 @@
-"""Embedding, residual and layer norm, MLP, and head with cross-entropy, through kernels with their own backward passes.
+"""Residual and layer norm, and MLP, through fused kernels with their own backward passes.
 
-The definitions that they are tested against are the PyTorch forms in `hyena_dna.model.block`, `hyena_dna.model.mlp` and
-`hyena_dna.ops.losses`. Sums over rows are made per program and added in one order, so results are deterministic.
+The definitions that they are tested against are the PyTorch forms in `hyena_dna.model.block` and `hyena_dna.model.mlp`.
+Sums over rows are made per program and added in one order, so results are deterministic.
 """
 
 from __future__ import annotations
@@ -14,18 +14,7 @@ import triton
 
 from hyena_dna.ops import row_kernels as kernels
 
-__all__ = [
-    "MOST_TOKENS",
-    "add_bias",
-    "column_sums",
-    "fused_add_norm",
-    "fused_embedding",
-    "fused_head_loss",
-    "fused_mlp",
-]
-
-MOST_TOKENS = 16
-"""Tokens that the kernels of embedding and head take, those of none being zero."""
+__all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_mlp"]
 
 _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
@@ -34,9 +23,6 @@ _PROGRAMS = 1056
 _MLP_ROWS = 262_144
 # The output of GELU is kept where it takes up to this share of the device's memory, a 256th, for every MLP.
 _KEPT_SHARE = 256
-# Rows of one product with the head, the fastest by measurement, by pass.
-_HEAD_ROWS = {"forward": 64, "backward": 16}
-_EMBEDDING_ROWS = 16
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -65,20 +51,6 @@ def fused_add_norm(
     return result
 
 
-def fused_embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Rows of a small table, with gradients that are summed in one order, which those of `embedding` are not.
-
-    Args:
-        ids: (batch, length), int32 or int64, below the rows of `weight`.
-        weight: (tokens, d_model), at most `MOST_TOKENS` rows.
-
-    Returns:
-        (batch, length, d_model), in the dtype of `weight`.
-    """
-    embedded: torch.Tensor = _Embedding.apply(ids, weight)  # type: ignore[no-untyped-call]
-    return embedded
-
-
 def add_bias(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Add `bias` (width,) to x (..., width), contiguous, in place; returns x. Not differentiable."""
     elements = x.numel()
@@ -104,29 +76,6 @@ def _tiles(width: int, rows: int, most: int, elements: int = _ELEMENTS) -> tuple
     blocks = triton.cdiv(rows, per_block)
     per_program = triton.cdiv(blocks, most)
     return padded, per_block, per_program, triton.cdiv(blocks, per_program)
-
-
-class _Embedding(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(ids)
-        ctx.table = weight.shape
-        return torch.nn.functional.embedding(ids, weight)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        (ids,) = ctx.saved_tensors
-        tokens, width = ctx.table
-        rows = ids.numel()
-        blocks = triton.cdiv(rows, _EMBEDDING_ROWS)
-        per_program = triton.cdiv(blocks, _PROGRAMS)
-        partial = grad.new_empty((triton.cdiv(blocks, per_program), MOST_TOKENS, width), dtype=torch.float32)
-        kernels.embedding_backward[(len(partial),)](
-            grad.contiguous(), ids.contiguous(), partial, rows, width, per_program,
-            PADDED=MOST_TOKENS, ROWS=_EMBEDDING_ROWS, WIDTH=max(16, triton.next_power_of_2(width)), num_stages=1,
-        )  # fmt: skip
-        return None, partial.sum(0)[:tokens].to(grad.dtype)
 
 
 class _AddNorm(torch.autograd.Function):
@@ -241,76 +190,3 @@ class _Mlp(torch.autograd.Function):
             sums[2] += g.t() @ (inner if middle is None else middle)
         sums[3] = column_sums(grad)
         return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True))
-
-
-def fused_head_loss(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, loss_weight: torch.Tensor, vocab: int
-) -> torch.Tensor:
-    """Weighted sum of next-token losses in nats (float64 scalar), without logits in memory.
-
-    Args:
-        hidden: (batch, length, d_model).
-        weight: (padded vocab, d_model), float32; rows from `vocab` on take no part and get no gradient.
-        targets: (batch, length), uint8 or any integer dtype.
-        loss_weight: (batch, length), float32.
-        vocab: number of real tokens, at most 16.
-    """
-    total: torch.Tensor = _HeadLoss.apply(hidden, weight, targets, loss_weight, vocab)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _HeadLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        targets: torch.Tensor,
-        loss_weight: torch.Tensor,
-        vocab: int,
-    ) -> torch.Tensor:
-        hidden, targets, loss_weight = hidden.contiguous(), targets.contiguous(), loss_weight.float().contiguous()
-        ctx.save_for_backward(hidden, weight, targets, loss_weight)
-        ctx.vocab = vocab
-        rows, per_program, programs = _head_tiles(hidden, "forward")
-        partial = torch.empty(programs, dtype=torch.float64, device=hidden.device)
-        kernels.head_loss_forward[(programs,)](
-            hidden, _head_halves(weight, vocab), targets, loss_weight, partial, rows, hidden.shape[-1], per_program,
-            **_head_launch(hidden, vocab, "forward"),
-        )  # fmt: skip
-        return partial.sum()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        hidden, weight, targets, loss_weight = ctx.saved_tensors
-        rows, per_program, programs = _head_tiles(hidden, "backward")
-        d_hidden = torch.empty_like(hidden)
-        partial = torch.empty((programs, MOST_TOKENS, hidden.shape[-1]), dtype=torch.float32, device=hidden.device)
-        kernels.head_loss_backward[(programs,)](
-            hidden, _head_halves(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows,
-            hidden.shape[-1], per_program, **_head_launch(hidden, ctx.vocab, "backward"),
-        )  # fmt: skip
-        d_weight = torch.zeros_like(weight)
-        d_weight[: ctx.vocab] = partial.sum(0)[: ctx.vocab]
-        return d_hidden, d_weight, None, None, None
-
-
-def _head_tiles(hidden: torch.Tensor, direction: str) -> tuple[int, int, int]:
-    rows = hidden.numel() // hidden.shape[-1]
-    blocks = triton.cdiv(rows, _HEAD_ROWS[direction])
-    per_program = triton.cdiv(blocks, _PROGRAMS)
-    return rows, per_program, triton.cdiv(blocks, per_program)
-
-
-def _head_launch(hidden: torch.Tensor, vocab: int, direction: str) -> dict[str, int]:
-    width = max(16, triton.next_power_of_2(hidden.shape[-1]))
-    return {"VOCAB": vocab, "PADDED": MOST_TOKENS, "ROWS": _HEAD_ROWS[direction], "WIDTH": width, "num_stages": 1}
-
-
-def _head_halves(weight: torch.Tensor, vocab: int) -> torch.Tensor:
-    """The head as two float16 matrices that add up to it, (2, 16, d_model)."""
-    head = weight.new_zeros((MOST_TOKENS, weight.shape[1]), dtype=torch.float32)
-    head[:vocab] = weight[:vocab]
-    high = head.half()
-    return torch.stack([high, (head - high).half()])

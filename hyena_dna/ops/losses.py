@@ -55,7 +55,7 @@ def next_token_loss(
     weight_sum = loss_weight.sum(dtype=torch.float64)
     if vocab <= 16 and torch.float64 not in (hidden.dtype, weight.dtype) and is_fused(hidden.device):
         # Triton is there on GPUs only.
-        from hyena_dna.ops.fused_rows import fused_head_loss
+        from hyena_dna.ops.fused_tokens import fused_head_loss
 
         return WeightedLoss(fused_head_loss(hidden, weight, targets, loss_weight, vocab), weight_sum)
     loss_sum = torch.zeros((), dtype=torch.float64, device=hidden.device)
