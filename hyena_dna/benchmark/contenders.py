@@ -32,10 +32,10 @@ __all__ = [
     "Unsupported",
     "build_model",
     "check_contender",
+    "chosen_implementation",
     "contender_names",
     "convolution",
     "dtype_of",
-    "implementation",
     "implementations",
     "is_ours",
     "precision_of",
@@ -235,10 +235,10 @@ def used(contender: Contender, workload: Workload, settings: Settings) -> str:
             return "torch, rfft of 2L"
         case "flashfftconv":
             return "flashfftconv"
-    return f"{tier_name(device)}, {implementation(contender, workload, settings)}"
+    return f"{tier_name(device)}, {chosen_implementation(contender, workload, settings)}"
 
 
-def implementation(contender: Contender, workload: Workload, settings: Settings) -> Implementation:
+def chosen_implementation(contender: Contender, workload: Workload, settings: Settings) -> Implementation:
     """How one of ours convolves: a convolution for itself at the operator's level, else one within a mixer."""
     device = torch.device(settings.device)
     # Shapes, device and dtypes decide; a single number stands for all.

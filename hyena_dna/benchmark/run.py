@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from hyena_dna.benchmark.contenders import Unsupported, dtype_of, implementation, used
+from hyena_dna.benchmark.contenders import Unsupported, chosen_implementation, dtype_of, used
 from hyena_dna.benchmark.exactness import References, error_limits, largest_errors, task_results
 from hyena_dna.benchmark.floor import Machine, floor
 from hyena_dna.benchmark.scaling import extrapolate
@@ -276,7 +276,7 @@ class Benchmark:
             settings = replace(self._settings, config=config)
             if contender.base == "fast":
                 # What mixers use, whatever a convolution of this size would for itself.
-                contender = replace(contender, base=implementation(contender, workload, self._settings))
+                contender = replace(contender, base=chosen_implementation(contender, workload, self._settings))
             dtype = dtype_of(contender, settings)
             expected = self._references.convolution(part, settings, dtype)
             error, gradient = largest_errors(task_results(build_task(part, contender, settings)), expected)

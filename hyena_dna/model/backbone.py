@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dna.errors import InputError
 from hyena_dna.model.block import Block, add_norm, has_hooks
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.ops.losses import MOST_FUSED_TOKENS
 from hyena_dna.ops.tier import is_fused
 
 __all__ = ["Backbone", "BackboneOutput", "Embeddings"]
@@ -39,12 +40,12 @@ class Embeddings(nn.Module):
             input_ids = input_ids.int()
         table = self.word_embeddings
         trained = torch.is_grad_enabled() and table.weight.requires_grad and table.weight.dtype == torch.float32
-        if trained and type(table) is nn.Embedding and not has_hooks(table) and is_fused(input_ids.device):
+        plain = type(table) is nn.Embedding and table.num_embeddings <= MOST_FUSED_TOKENS and not has_hooks(table)
+        if trained and plain and is_fused(input_ids.device):
             # Triton is there on GPUs only.
-            from hyena_dna.ops.fused_tokens import MOST_TOKENS, fused_embedding
+            from hyena_dna.ops.fused_tokens import fused_embedding
 
-            if table.num_embeddings <= MOST_TOKENS:
-                return fused_embedding(input_ids, table.weight)
+            return fused_embedding(input_ids, table.weight)
         embedded: torch.Tensor = table(input_ids)
         return embedded
 

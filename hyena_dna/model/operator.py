@@ -68,14 +68,12 @@ class HyenaOperator(nn.Module):
         config = self.config
         device = u.device.type
         lower = device == "cuda" and torch.is_autocast_enabled(device)
-        fits = config.short_filter_length <= MOST_FUSED_TAPS
         precision = ("fast" if lower else "high") if self.precision is None else self.precision
         skips = self.filter_fn.bias.view(config.n_filters, config.d_model)
+        fits = lower and config.short_filter_length <= MOST_FUSED_TAPS
         # The bias has the dtype that filters are made of.
-        if lower and fits:
-            chosen = choose(u.transpose(1, 2), skips, impl=self.impl, precision=precision, alone=False)
-            if chosen == "monarch":
-                return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding)
+        if fits and choose(u.transpose(1, 2), skips, impl=self.impl, precision=precision, alone=False) == "monarch":
+            return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding)
         kernels = self.filter_fn(u.shape[1])
         z = self.project(u, config.order)
         for n in range(config.order):

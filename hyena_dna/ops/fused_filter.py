@@ -13,6 +13,8 @@ import torch
 import triton
 
 from hyena_dna.ops import filter_kernels as kernels
+from hyena_dna.ops.fused_linear import halves
+from hyena_dna.ops.shares import shares
 
 __all__ = ["FilterShape", "fused_filter", "is_supported"]
 
@@ -80,8 +82,7 @@ class _Network:
         *small, last = weights
         self.last = last.float().contiguous()
         self.pack = torch.cat([value.flatten() for value in small]).float()
-        high = self.pack.half()
-        self.parts = torch.stack([high, (self.pack - high).half()])
+        self.parts = torch.stack(halves(self.pack))
         self.width, features = small[0].shape
         # At least as many as a product on tensor cores takes.
         padded = max(16, triton.next_power_of_2(features))
@@ -124,17 +125,16 @@ class _Filter(torch.autograd.Function):
             grad, network.last, rates, states, channels, *shape.numbers,
             W=network.width, **network.launch(_SINE), num_stages=1,
         )  # fmt: skip
-        blocks = triton.cdiv(shape.length, _HIDDEN["POSITIONS"])
-        per_program = triton.cdiv(blocks, _PROGRAMS)
-        of_pack = grad.new_empty((triton.cdiv(blocks, per_program), len(network.pack)))
-        kernels.hidden_backward[(len(of_pack),)](
+        programs, per_program = shares(triton.cdiv(shape.length, _HIDDEN["POSITIONS"]), _PROGRAMS)
+        of_pack = grad.new_empty((programs, len(network.pack)))
+        kernels.hidden_backward[(programs,)](
             network.pack, network.parts, bands, states, of_pack, shape.length, shape.max_length, per_program,
             **network.constants, **network.launch(_HIDDEN), num_stages=1,
         )  # fmt: skip
-        blocks, of_channels = triton.cdiv(shape.length, _LAST["POSITIONS"]), triton.cdiv(channels, _LAST["CHANNELS"])
-        per_program = triton.cdiv(blocks, max(1, _PROGRAMS // of_channels))
-        of_last = grad.new_empty((triton.cdiv(blocks, per_program), *network.last.shape))
-        kernels.last_backward[(of_channels, len(of_last))](
+        of_channels = triton.cdiv(channels, _LAST["CHANNELS"])
+        programs, per_program = shares(triton.cdiv(shape.length, _LAST["POSITIONS"]), max(1, _PROGRAMS // of_channels))
+        of_last = grad.new_empty((programs, *network.last.shape))
+        kernels.last_backward[(of_channels, programs)](
             grad, states, rates, of_last, channels, *shape.numbers, per_program,
             W=network.width, **network.launch(_LAST), num_stages=1,
         )  # fmt: skip

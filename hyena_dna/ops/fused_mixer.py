@@ -124,8 +124,8 @@ class _Groups:
 
     def gate_gradients(
         self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums, *, again: bool = False
-    ) -> _OtherGradient:
-        """Gradients of `gate` into `sums`; the rest is returned."""
+    ) -> _OtherGradient | None:
+        """Gradients of `gate` into `sums`; where the other is a tensor, what belongs to it is returned."""
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
@@ -148,7 +148,7 @@ class _Groups:
         sums.add(group, partials[0])
         if isinstance(other, int):
             sums.add(other, partials[1])
-        return _OtherGradient(d_b, peaks, y)
+        return _OtherGradient(d_b, peaks, y) if isinstance(other, torch.Tensor) else None
 
     def _other(
         self, group: int, other: torch.Tensor | int | None
@@ -232,6 +232,7 @@ class _FusedMixer(torch.autograd.Function):
             is_last = index == filters - 1
             gate = _gate(groups, index, leading_conv)
             found = groups.gate_gradients(gate, convolved[index], d_z, sums, again=is_last)
+            assert found is not None
             if found.product is not None:
                 d_out_weight = _summed_product(grad.transpose(1, 2), found.product.transpose(1, 2))
             d_convolved, d_peak = found.values, None if peaks[index] is None else found.peaks.amax(2)

@@ -13,6 +13,7 @@ import torch
 import triton
 
 from hyena_dna.ops import row_kernels as kernels
+from hyena_dna.ops.shares import shares
 
 __all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_mlp"]
 
@@ -63,19 +64,18 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     x = x.contiguous()
     width = x.shape[-1]
     rows = x.numel() // width
-    padded, per_block, per_program, programs = _tiles(width, rows, _PROGRAMS)
+    padded, per_block, per_program, programs = _tiles(width, rows)
     partial = x.new_empty((programs, width), dtype=torch.float32)
     kernels.column_sums[(programs,)](x, partial, rows, width, per_program, ROWS=per_block, WIDTH=padded)
     return partial.sum(0)
 
 
-def _tiles(width: int, rows: int, most: int, elements: int = _ELEMENTS) -> tuple[int, int, int, int]:
-    """Padded width, rows per block, blocks per program, programs, of which there are `most` at most."""
+def _tiles(width: int, rows: int, elements: int = _ELEMENTS) -> tuple[int, int, int, int]:
+    """Padded width, rows per block, blocks per program, programs."""
     padded = triton.next_power_of_2(width)
     per_block = max(1, elements // padded)
-    blocks = triton.cdiv(rows, per_block)
-    per_program = triton.cdiv(blocks, most)
-    return padded, per_block, per_program, triton.cdiv(blocks, per_program)
+    programs, per_program = shares(triton.cdiv(rows, per_block), _PROGRAMS)
+    return padded, per_block, per_program, programs
 
 
 class _AddNorm(torch.autograd.Function):
@@ -95,7 +95,7 @@ class _AddNorm(torch.autograd.Function):
         stream = torch.empty_like(branch, dtype=torch.float32)
         normed = torch.empty_like(branch, dtype=dtype)
         mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=branch.device)
-        padded, per_block, _, _ = _tiles(width, rows, _PROGRAMS)
+        padded, per_block, _, _ = _tiles(width, rows)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
             branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
             HAS_RESIDUAL=residual is not None, ROWS=per_block, WIDTH=padded,
@@ -112,7 +112,7 @@ class _AddNorm(torch.autograd.Function):
         width = stream.shape[-1]
         rows = stream.numel() // width
         # Fewer elements leave registers for more programs at a time, which wait for memory in turn.
-        padded, per_block, per_program, programs = _tiles(width, rows, _PROGRAMS, _ELEMENTS // 2)
+        padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 2)
         d_branch = torch.empty_like(stream, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(stream) if ctx.has_residual else None
         partial = stream.new_empty((programs, 2, width))

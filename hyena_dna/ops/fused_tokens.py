@@ -12,11 +12,11 @@ import torch
 import triton
 
 from hyena_dna.ops import token_kernels as kernels
+from hyena_dna.ops.fused_linear import halves
+from hyena_dna.ops.losses import MOST_FUSED_TOKENS
+from hyena_dna.ops.shares import shares
 
-__all__ = ["MOST_TOKENS", "fused_embedding", "fused_head_loss"]
-
-MOST_TOKENS = 16
-"""Tokens that the kernels take, those of none being zero."""
+__all__ = ["fused_embedding", "fused_head_loss"]
 
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
 # that their sums are small.
@@ -32,7 +32,7 @@ def fused_embedding(ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
     Args:
         ids: (batch, length), int32 or int64, below the rows of `weight`.
-        weight: (tokens, d_model), at most `MOST_TOKENS` rows.
+        weight: (tokens, d_model), at most `MOST_FUSED_TOKENS` rows.
 
     Returns:
         (batch, length, d_model), in the dtype of `weight`.
@@ -51,7 +51,7 @@ def fused_head_loss(
         weight: (padded vocab, d_model), float32; rows from `vocab` on take no part and get no gradient.
         targets: (batch, length), uint8 or any integer dtype.
         loss_weight: (batch, length), float32.
-        vocab: number of real tokens, at most 16.
+        vocab: number of real tokens, at most `MOST_FUSED_TOKENS`.
     """
     total: torch.Tensor = _HeadLoss.apply(hidden, weight, targets, loss_weight, vocab)  # type: ignore[no-untyped-call]
     return total
@@ -69,8 +69,8 @@ class _Embedding(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         (ids,) = ctx.saved_tensors
         tokens, width = ctx.table
-        programs, per_program = _shares(ids.numel(), _BACKWARD_ROWS)
-        partial = grad.new_empty((programs, MOST_TOKENS, width), dtype=torch.float32)
+        programs, per_program = shares(triton.cdiv(ids.numel(), _BACKWARD_ROWS), _PROGRAMS)
+        partial = grad.new_empty((programs, MOST_FUSED_TOKENS, width), dtype=torch.float32)
         kernels.embedding_backward[(programs,)](
             grad.contiguous(), ids.contiguous(), partial, ids.numel(), width, per_program,
             **_launch(width, _BACKWARD_ROWS),
@@ -92,7 +92,7 @@ class _HeadLoss(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, targets, loss_weight)
         ctx.vocab = vocab
         rows, width = targets.numel(), hidden.shape[-1]
-        programs, per_program = _shares(rows, _FORWARD_ROWS)
+        programs, per_program = shares(triton.cdiv(rows, _FORWARD_ROWS), _PROGRAMS)
         partial = torch.empty(programs, dtype=torch.float64, device=hidden.device)
         kernels.head_loss_forward[(programs,)](
             hidden, _head_halves(weight, vocab), targets, loss_weight, partial, rows, width, per_program,
@@ -105,9 +105,9 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         hidden, weight, targets, loss_weight = ctx.saved_tensors
         rows, width = targets.numel(), hidden.shape[-1]
-        programs, per_program = _shares(rows, _BACKWARD_ROWS)
+        programs, per_program = shares(triton.cdiv(rows, _BACKWARD_ROWS), _PROGRAMS)
         d_hidden = torch.empty_like(hidden)
-        partial = torch.empty((programs, MOST_TOKENS, width), dtype=torch.float32, device=hidden.device)
+        partial = torch.empty((programs, MOST_FUSED_TOKENS, width), dtype=torch.float32, device=hidden.device)
         kernels.head_loss_backward[(programs,)](
             hidden, _head_halves(weight, ctx.vocab), targets, loss_weight, grad, d_hidden, partial, rows, width,
             per_program, VOCAB=ctx.vocab, **_launch(width, _BACKWARD_ROWS),
@@ -117,21 +117,13 @@ class _HeadLoss(torch.autograd.Function):
         return d_hidden, d_weight, None, None, None
 
 
-def _shares(rows: int, per_block: int) -> tuple[int, int]:
-    """Programs, and blocks that one takes."""
-    blocks = triton.cdiv(rows, per_block)
-    per_program = triton.cdiv(blocks, _PROGRAMS)
-    return triton.cdiv(blocks, per_program), per_program
-
-
 def _launch(width: int, rows: int) -> dict[str, int]:
     """Constants of the kernels."""
-    return {"PADDED": MOST_TOKENS, "ROWS": rows, "WIDTH": max(16, triton.next_power_of_2(width)), "num_stages": 1}
+    return {"PADDED": MOST_FUSED_TOKENS, "ROWS": rows, "WIDTH": max(16, triton.next_power_of_2(width)), "num_stages": 1}
 
 
 def _head_halves(weight: torch.Tensor, vocab: int) -> torch.Tensor:
     """The head as two float16 matrices that add up to it, (2, 16, d_model)."""
-    head = weight.new_zeros((MOST_TOKENS, weight.shape[1]), dtype=torch.float32)
+    head = weight.new_zeros((MOST_FUSED_TOKENS, weight.shape[1]), dtype=torch.float32)
     head[:vocab] = weight[:vocab]
-    high = head.half()
-    return torch.stack([high, (head - high).half()])
+    return torch.stack(halves(head))

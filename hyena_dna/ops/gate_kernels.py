@@ -98,9 +98,9 @@ def gate_forward(
     if B_IS == "projection":
         in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
         other = _short(b_row, in_bias, weight_b + c * TAPS, bias, t, length, TAPS)
-        x = (x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
     if B_IS == "values":
         other = _four(b_row, t, length)
+    if B_IS != "none":
         x = (x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
     _store_four(out, t, length, x[0], x[1], x[2], x[3])
     if PEAKS:

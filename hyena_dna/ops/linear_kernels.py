@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from hyena_dna.ops.row_kernels import gelu_gate
+from hyena_dna.ops.split_kernels import halves
 
 __all__ = ["linear_forward", "row_moments"]
 
@@ -76,9 +77,7 @@ def linear_forward(
                 # Past the width this is not zero, and may be out of the range of float16.
                 values = tl.where(real_k[None, :], values, 0.0)
         if high.dtype.element_ty == tl.float16:
-            values *= x_scale
-            values_high = values.to(tl.float16)
-            values_low = (values - values_high.to(tl.float32)).to(tl.float16)
+            values_high, values_low = halves(values * x_scale)
         else:
             values_high = _tf32(values)
             values_low = _tf32(values - values_high)

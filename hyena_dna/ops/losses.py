@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from hyena_dna.ops.tier import is_fused
 
-__all__ = ["WeightedLoss", "next_token_loss"]
+__all__ = ["MOST_FUSED_TOKENS", "WeightedLoss", "next_token_loss"]
+
+MOST_FUSED_TOKENS = 16
+"""Tokens that the fused kernels of embedding and head take."""
 
 
 class WeightedLoss(NamedTuple):
@@ -53,7 +56,7 @@ def next_token_loss(
             f"{tuple(loss_weight.shape)} do not agree in batch and length"
         )
     weight_sum = loss_weight.sum(dtype=torch.float64)
-    if vocab <= 16 and torch.float64 not in (hidden.dtype, weight.dtype) and is_fused(hidden.device):
+    if vocab <= MOST_FUSED_TOKENS and torch.float64 not in (hidden.dtype, weight.dtype) and is_fused(hidden.device):
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_tokens import fused_head_loss
 

@@ -13,6 +13,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter, Sine
+from hyena_dna.ops import fused_filter as module
 from hyena_dna.ops.fused_filter import is_supported
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,6 +56,8 @@ def gradients(model: ImplicitFilter) -> dict[str, torch.Tensor]:
     return found
 
 
+# Few programs: each sums over several blocks of positions.
+@pytest.mark.parametrize("programs", [module._PROGRAMS, 2])
 @pytest.mark.parametrize("waves", ["linear", "octaves"])
 @pytest.mark.parametrize(
     ("length", "max_length", "d_model", "order", "width", "features", "inner"),
@@ -64,8 +67,18 @@ def gradients(model: ImplicitFilter) -> dict[str, torch.Tensor]:
     ],
 )  # fmt: skip
 def test_outputs_and_all_gradients(
-    length: int, max_length: int, d_model: int, order: int, width: int, features: int, inner: int, waves: str
+    length: int,
+    max_length: int,
+    d_model: int,
+    order: int,
+    width: int,
+    features: int,
+    inner: int,
+    waves: str,
+    programs: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "_PROGRAMS", programs)
     made = network(d_model, order, max_length, width, features, inner, filter_waves=waves)
     exact, single = (copy.deepcopy(made).to(dtype) for dtype in (torch.float64, torch.float32))
     grad = torch.randn(made.config.n_filters * d_model, length, device=DEVICE)

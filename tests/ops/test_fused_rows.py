@@ -19,6 +19,15 @@ from hyena_dna.ops.row_kernels import gelu_backward
 from tests.leaves import DEVICE, close, leaves, wide
 
 
+@pytest.fixture(params=["a block a program", "several blocks a program"])
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many programs as a GPU gets, and so few that each of them sums over several blocks."""
+    if request.param.startswith("several"):
+        monkeypatch.setattr(module, "_PROGRAMS", 2)
+        monkeypatch.setattr(module, "_ELEMENTS", 1024)
+
+
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("width", [48, 128])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("stream_counts", [False, True])
@@ -73,7 +82,8 @@ def test_mlp(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     close(list(ours), list(torch.autograd.grad(expected, exact, grad.double())), 1e-2)
 
 
-@pytest.mark.parametrize(("rows", "width"), [(1, 3), (700, 48), (5000, 256)])
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize(("rows", "width"), [(1, 3), (700, 48), (1000, 256)])
 def test_column_sums(rows: int, width: int) -> None:
     x = torch.randn(2, rows, width, device=DEVICE).to(torch.bfloat16)
     expected = x.double().sum((0, 1))

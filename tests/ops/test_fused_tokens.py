@@ -17,6 +17,14 @@ from hyena_dna.ops.losses import next_token_loss
 from tests.leaves import DEVICE, close, leaves, wide
 
 
+@pytest.fixture(params=["a block a program", "several blocks a program"])
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many programs as a GPU gets, and so few that each of them sums over several blocks."""
+    if request.param.startswith("several"):
+        monkeypatch.setattr(module, "_PROGRAMS", 2)
+
+
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(("rows", "width", "tokens"), [(1, 3, 16), (37, 24, 12), (700, 128, 16)])
 @pytest.mark.parametrize("factor", [1.0, 1e-12])
 def test_embedding(rows: int, width: int, tokens: int, factor: float) -> None:
@@ -59,6 +67,7 @@ def test_only_a_table_that_is_trained_and_watched_by_none_is_summed_here(monkeyp
     assert len(calls) == 1
 
 
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize(("rows", "width"), [(37, 24), (300, 128)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_head_loss(rows: int, width: int, dtype: torch.dtype) -> None:

@@ -9,6 +9,7 @@ import torch
 import triton
 
 from hyena_dna.ops.long_conv import sequence_kernels as kernels
+from hyena_dna.ops.shares import shares
 
 __all__ = ["magnitudes"]
 
@@ -27,8 +28,7 @@ def magnitudes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         Two times (sequences,), float32.
     """
     sequences, length = x.shape
-    blocks = triton.cdiv(length, _BLOCK)
-    per_program = triton.cdiv(blocks, max(1, _PROGRAMS // sequences))
-    partial = x.new_empty((sequences, triton.cdiv(blocks, per_program), 2), dtype=torch.float32)
-    kernels.magnitudes[partial.shape[:2]](x, partial, length, per_program, BLOCK=_BLOCK)
+    programs, per_program = shares(triton.cdiv(length, _BLOCK), max(1, _PROGRAMS // sequences))
+    partial = x.new_empty((sequences, programs, 2), dtype=torch.float32)
+    kernels.magnitudes[(sequences, programs)](x, partial, length, per_program, BLOCK=_BLOCK)
     return partial[..., 0].amax(1), partial[..., 1].sum(1)

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from hyena_dna.ops.long_conv import monarch
 from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.monarch import convolve, monarch_long_conv, monarch_spectrum
 from hyena_dna.ops.long_conv.monarch_plan import monarch_plan
@@ -62,6 +63,14 @@ def compare(batch: int, channels: int, length: int, dtype: torch.dtype = torch.f
 @pytest.mark.parametrize(("batch", "channels", "length"), SMALL)
 def test_outputs_and_gradients(batch: int, channels: int, length: int) -> None:
     compare(batch, channels, length)
+
+
+@pytest.mark.parametrize(("batch", "channels"), [(2, 3), (1, 5)])
+def test_programs_along_rows_take_several_sequences(batch: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Shares of four: the last is short, and a channel's sequences lie in two of them.
+    monkeypatch.setattr(monarch, "_PROGRAMS", 1)
+    monkeypatch.setattr(monarch, "_MOST_SEQUENCES", 4)
+    compare(batch, channels, 5000)
 
 
 @pytest.mark.slow
