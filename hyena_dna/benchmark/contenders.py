@@ -18,13 +18,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hyena_dna.benchmark.official import OfficialModel, load_official
-from hyena_dna.benchmark.plain import make_plain, plain_long_conv
+from hyena_dna.benchmark.plain import make_plain
 from hyena_dna.benchmark.workload import Contender, Settings, Workload
 from hyena_dna.errors import InputError
 from hyena_dna.inference.runtime import autocast, select_precision
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
+from hyena_dna.ops.long_conv.plain import plain_long_conv
 from hyena_dna.ops.tier import tier_name
 
 __all__ = [

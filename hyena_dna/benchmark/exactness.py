@@ -10,9 +10,9 @@ from dataclasses import replace
 import torch
 
 from hyena_dna.benchmark.contenders import precision_of
-from hyena_dna.benchmark.plain import plain_long_conv
 from hyena_dna.benchmark.task import Task, build_task, operator_inputs
 from hyena_dna.benchmark.workload import Contender, Settings, Workload
+from hyena_dna.ops.long_conv.plain import plain_long_conv
 
 __all__ = ["References", "error_limits", "exact_convolution", "largest_errors", "relative_error", "task_results"]
 

@@ -1,4 +1,4 @@
-"""The plain formulation, as a peer: eager PyTorch, real FFTs of twice the length through autograd, no chunks."""
+"""The plain formulation as a peer: a mixer in eager PyTorch around `plain_long_conv`, no chunks."""
 
 from __future__ import annotations
 
@@ -9,23 +9,9 @@ from torch.nn import functional as F
 from hyena_dna.errors import InputError
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops.long_conv.plain import plain_long_conv
 
-__all__ = ["PlainOperator", "make_plain", "plain_long_conv"]
-
-
-def plain_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-    """Causal convolution by real FFTs of 2 * length points, differentiated by autograd.
-
-    Args:
-        u: (batch, channels, length).
-        kernel: (channels, length), float32 or better.
-        skip: (channels,).
-    """
-    length = u.shape[-1]
-    spectrum = torch.fft.rfft(u.to(kernel.dtype), n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
-    convolved = torch.fft.irfft(spectrum, n=2 * length)[..., :length]
-    y: torch.Tensor = (convolved + u * skip[:, None]).to(u.dtype)
-    return y
+__all__ = ["PlainOperator", "make_plain"]
 
 
 class PlainOperator(HyenaOperator):

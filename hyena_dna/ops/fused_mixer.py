@@ -1,8 +1,8 @@
 """The Hyena recurrence, from normalised states to the output of the mixer, through fused kernels.
 
 What `hyena_dna.model.operator.HyenaOperator` computes step by step in PyTorch, which is the definition that this is
-tested against. Kept for the backward pass are the projections, and what goes into the long convolutions and comes out
-of them; the last gated product is made again.
+tested against. Kept for the backward pass are the projections, what comes out of the long convolutions, and spectra of
+what goes into them; the last gated product is made again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import triton
 
 from hyena_dna.ops.fused_rows import add_bias, column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
-from hyena_dna.ops.long_conv.monarch import Spectrum, convolve, convolve_backward, monarch_spectrum, wants_peaks
+from hyena_dna.ops.long_conv.monarch import (
+    Source,
+    Spectrum,
+    convolve,
+    convolve_backward,
+    convolve_keeping,
+    monarch_spectrum,
+    wants_peaks,
+)
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
@@ -87,7 +95,9 @@ def fused_mixer(
     if taps > MOST_FUSED_TAPS:
         raise ValueError(f"the fused mixer takes short filters of up to {MOST_FUSED_TAPS} taps, not {taps}")
     values, spectra = (kernels, None) if isinstance(kernels, torch.Tensor) else (None, tuple(kernels))
-    y: torch.Tensor = _FusedMixer.apply(u, *weights, values, skips, spectra, leading_conv, padding)  # type: ignore[no-untyped-call]
+    # Within the function autograd is off, so it could not tell.
+    keep = torch.is_grad_enabled() and values is not None and (values.requires_grad or skips.requires_grad)
+    y: torch.Tensor = _FusedMixer.apply(u, *weights, values, skips, spectra, leading_conv, padding, keep)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -190,7 +200,7 @@ class _Sums:
 class _FusedMixer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, (kernels, skips, spectra, leading_conv, padding) = MixerWeights(*rest[:6]), rest[6:]
+        weights, (kernels, skips, spectra, leading_conv, padding, keep) = MixerWeights(*rest[:6]), rest[6:]
         if kernels is not None:
             spectra = tuple(monarch_spectrum(*pair) for pair in zip(kernels, skips, strict=True))
         batch, length, width = u.shape
@@ -199,19 +209,23 @@ class _FusedMixer(torch.autograd.Function):
         groups = _Groups(projected, weights, width)
         with_peaks = wants_peaks(length)
         z, peak = groups.gate(groups.count - 1, None if leading_conv else groups.count - 2, with_peaks=with_peaks)
-        sources, peaks, convolved = [], [], []
+        sources: list[torch.Tensor | None] = []
+        convolved = []
         for index, spectrum in enumerate(spectra):
             if padding is not None:
                 z.masked_fill_(padding[:, None], 0)
-            convolved.append(convolve(z, spectrum, peak))
-            sources.append(z)
-            peaks.append(peak)
+            if keep:
+                y, source = convolve_keeping(z, spectrum, peak)
+                sources += [source.values, source.scale]
+            else:
+                y = convolve(z, spectrum, peak)
+            convolved.append(y)
             is_last = index == len(spectra) - 1
             gate = _gate(groups, index, leading_conv)
-            z, peak = groups.gate(gate, convolved[-1], with_peaks=with_peaks and not is_last)
-        ctx.save_for_backward(u, *weights, projected, padding, *sources, *peaks, *convolved, *_flat(spectra))
-        ctx.leading_conv, ctx.filters, ctx.skips_dtype = leading_conv, len(spectra), skips.dtype
-        ctx.kernel_dtype = None if kernels is None else kernels.dtype
+            z, peak = groups.gate(gate, y, with_peaks=with_peaks and not is_last)
+        ctx.save_for_backward(u, *weights, projected, padding, *convolved, *_flat(spectra), *sources)
+        ctx.leading_conv, ctx.filters = leading_conv, len(spectra)
+        ctx.kernel_dtype, ctx.skips_dtype = (kernels.dtype, skips.dtype) if keep else (None, None)
         return _project_out(z, weights)
 
     @staticmethod
@@ -220,8 +234,8 @@ class _FusedMixer(torch.autograd.Function):
         u, *rest = ctx.saved_tensors
         weights, (projected, padding, *tail) = MixerWeights(*rest[:6]), rest[6:]
         filters, leading_conv = ctx.filters, ctx.leading_conv
-        sources, peaks, convolved = tail[:filters], tail[filters : 2 * filters], tail[2 * filters : 3 * filters]
-        flat = tail[3 * filters :]
+        convolved, flat, sources = tail[:filters], tail[filters : 3 * filters], tail[3 * filters :]
+        with_peaks = wants_peaks(u.shape[1])
         groups = _Groups(projected, weights, u.shape[-1])
         sums = _Sums(groups)
         dtype, grad = u.dtype, grad.to(u.dtype)
@@ -235,14 +249,16 @@ class _FusedMixer(torch.autograd.Function):
             assert found is not None
             if found.product is not None:
                 d_out_weight = _summed_product(grad.transpose(1, 2), found.product.transpose(1, 2))
-            d_convolved, d_peak = found.values, None if peaks[index] is None else found.peaks.amax(2)
+            d_convolved, d_peak = found.values, found.peaks.amax(2) if with_peaks else None
             # Not to be alive beside what the convolution takes.
             del d_z, found
-            spectrum = Spectrum(flat[2 * index], flat[2 * index + 1])
-            d_z, d_kernel = convolve_backward(d_convolved, sources[index], spectrum, d_peak, peaks[index])
+            pair = slice(2 * index, 2 * index + 2)
+            source = Source(*sources[pair]) if sources else None
+            d_z, d_kernel = convolve_backward(d_convolved, source, Spectrum(*flat[pair]), d_peak)
             if padding is not None:
                 d_z.masked_fill_(padding[:, None], 0)
-            d_kernels.insert(0, d_kernel)
+            if d_kernel is not None:
+                d_kernels.insert(0, d_kernel)
         assert d_out_weight is not None
         groups.gate_gradients(groups.count - 1, None if leading_conv else groups.count - 2, d_z, sums)
         d_projected = sums.projected
@@ -257,11 +273,11 @@ class _FusedMixer(torch.autograd.Function):
             column_sums(grad),
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
-        if ctx.kernel_dtype is None:
-            return d_u, *typed, None, None, None, None, None
+        if not d_kernels:
+            return d_u, *typed, None, None, None, None, None, None
         # The skip term is a part of the kernel's first value.
         d_skips = torch.stack([d_kernel[:, 0] for d_kernel in d_kernels]).to(ctx.skips_dtype)
-        return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None
+        return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None, None
 
 
 def _block(length: int) -> int:

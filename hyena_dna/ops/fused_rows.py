@@ -48,7 +48,9 @@ def fused_add_norm(
     Returns:
         The normalised sum in `dtype`, and the sum itself in float32.
     """
-    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, weight, bias, eps, dtype)  # type: ignore[no-untyped-call]
+    # Within the function autograd is off, so it could not tell.
+    keep = torch.is_grad_enabled()
+    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, weight, bias, eps, dtype, keep)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -88,19 +90,22 @@ class _AddNorm(torch.autograd.Function):
         bias: torch.Tensor,
         eps: float,
         dtype: torch.dtype,
+        keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         branch = branch.contiguous()
         width = branch.shape[-1]
         rows = branch.numel() // width
         stream = torch.empty_like(branch, dtype=torch.float32)
         normed = torch.empty_like(branch, dtype=dtype)
-        mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=branch.device)
+        # What the backward pass needs of the stream, in as few bits as the norm has.
+        unit = torch.empty_like(normed) if keep else None
+        rstd = stream.new_empty(rows) if keep else None
         padded, per_block, _, _ = _tiles(width, rows)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
-            branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
-            HAS_RESIDUAL=residual is not None, ROWS=per_block, WIDTH=padded,
+            branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
+            HAS_RESIDUAL=residual is not None, KEEP=keep, ROWS=per_block, WIDTH=padded,
         )  # fmt: skip
-        ctx.save_for_backward(stream, mean, rstd, weight)
+        ctx.save_for_backward(unit, rstd, weight)
         ctx.set_materialize_grads(False)
         ctx.branch_dtype, ctx.has_residual = branch.dtype, residual is not None
         return normed, stream
@@ -108,21 +113,21 @@ class _AddNorm(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_normed: torch.Tensor, d_stream: torch.Tensor | None) -> _Gradients:
-        stream, mean, rstd, weight = ctx.saved_tensors
-        width = stream.shape[-1]
-        rows = stream.numel() // width
+        unit, rstd, weight = ctx.saved_tensors
+        width = unit.shape[-1]
+        rows = unit.numel() // width
         # Fewer elements leave registers for more programs at a time, which wait for memory in turn.
         padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 2)
-        d_branch = torch.empty_like(stream, dtype=ctx.branch_dtype)
-        d_residual = torch.empty_like(stream) if ctx.has_residual else None
-        partial = stream.new_empty((programs, 2, width))
+        d_branch = torch.empty_like(unit, dtype=ctx.branch_dtype)
+        d_residual = torch.empty_like(unit, dtype=torch.float32) if ctx.has_residual else None
+        partial = rstd.new_empty((programs, 2, width))
         kernels.add_norm_backward[(programs,)](
-            d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), stream, mean, rstd, weight,
+            d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), unit, rstd, weight,
             d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
             HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_stages=1,
         )  # fmt: skip
         d_weight, d_bias = partial.sum(0)
-        return d_branch, d_residual, d_weight, d_bias, None, None
+        return d_branch, d_residual, d_weight, d_bias, None, None, None
 
 
 def fused_mlp(
@@ -179,7 +184,7 @@ class _Mlp(torch.autograd.Function):
         width = len(b1)
         for rows, g, out, middle in itertools.zip_longest(*chunks, kept):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
-            per_block, columns = 64, min(64, triton.next_power_of_2(width))
+            per_block, columns = 32, min(128, triton.next_power_of_2(width))
             partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
             kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
                 inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns, AGAIN=middle is None

@@ -17,10 +17,13 @@ __all__ = [
 
 @triton.jit
 def add_norm_forward(
-    branch, residual, weight, bias, stream, normed, mean, rstd, rows, width, eps,
-    HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
+    HAS_RESIDUAL: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """stream = branch + residual (float32); normed = layer norm of it."""
+    """stream = branch + residual (float32); normed = layer norm of it.
+
+    With KEEP, `unit` is the norm before gain and offset, and `rstd` (rows,) what it was divided by, inverted.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     inside = (row < rows)[:, None] & (column < width)[None, :]
@@ -34,15 +37,17 @@ def add_norm_forward(
     scale = tl.rsqrt(tl.sum(centred * centred, axis=1) / width + eps)
     gain = tl.load(weight + column, mask=column < width, other=0.0)
     offset = tl.load(bias + column, mask=column < width, other=0.0)
-    y = centred * scale[:, None] * gain[None, :] + offset[None, :]
+    x = centred * scale[:, None]
+    y = x * gain[None, :] + offset[None, :]
     tl.store(normed + at, y.to(normed.dtype.element_ty), mask=inside)
-    tl.store(mean + row, middle, mask=row < rows)
-    tl.store(rstd + row, scale, mask=row < rows)
+    if KEEP:
+        tl.store(unit + at, x.to(unit.dtype.element_ty), mask=inside)
+        tl.store(rstd + row, scale, mask=row < rows)
 
 
 @triton.jit
 def add_norm_backward(
-    d_normed, d_stream, stream, mean, rstd, weight, d_branch, d_residual, partial, rows, width, per_program,
+    d_normed, d_stream, unit, rstd, weight, d_branch, d_residual, partial, rows, width, per_program,
     HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, in a fixed order of rows."""
@@ -56,16 +61,14 @@ def add_norm_backward(
         inside = (row < rows)[:, None] & (column < width)[None, :]
         at = row.to(tl.int64)[:, None] * width + column[None, :]
         g = tl.load(d_normed + at, mask=inside, other=0.0).to(tl.float32)
-        x = tl.load(stream + at, mask=inside, other=0.0)
-        middle = tl.load(mean + row, mask=row < rows, other=0.0)
+        x = tl.load(unit + at, mask=inside, other=0.0).to(tl.float32)
         scale = tl.load(rstd + row, mask=row < rows, other=0.0)
-        unit = tl.where(inside, (x - middle[:, None]) * scale[:, None], 0.0)
-        d_gain += g * unit
+        d_gain += g * x
         d_offset += g
         g *= gain[None, :]
-        along = tl.sum(g * unit, axis=1) / width
+        along = tl.sum(g * x, axis=1) / width
         level = tl.sum(g, axis=1) / width
-        d_x = (g - level[:, None] - unit * along[:, None]) * scale[:, None]
+        d_x = (g - level[:, None] - x * along[:, None]) * scale[:, None]
         if HAS_STREAM:
             d_x += tl.load(d_stream + at, mask=inside, other=0.0)
         tl.store(d_branch + at, d_x.to(d_branch.dtype.element_ty), mask=inside)
@@ -100,8 +103,10 @@ def column_sums(x, partial, rows, width, per_program, ROWS: tl.constexpr, WIDTH:
 
 @triton.jit
 def gelu_gate(x):
-    """gelu(x) / x in the tanh form, with one exponential: sigmoid(2 s), s = sqrt(2 / pi) (x + 0.044715 x^3)."""
-    return tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    """gelu(x) / x in the tanh form: the sigmoid of 2 s, s = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    # 2^y for e^-2s. A reciprocal root squared is what a quotient is, in two instructions.
+    root = tl.rsqrt(1.0 + tl.exp2(x * (-2.302208198144325 - 0.1029432395800235 * (x * x))))
+    return root * root
 
 
 @triton.jit
@@ -117,8 +122,9 @@ def gelu_backward(inner, grad, partial, rows, width, ROWS: tl.constexpr, COLUMNS
     x = tl.load(inner + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(grad + at, mask=inside, other=0.0).to(tl.float32)
     gate = gelu_gate(x)
-    slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
-    g *= gate + x * gate * (1.0 - gate) * slope
+    # x times the slope of 2 s
+    steepness = x * (1.5957691216057308 + 0.2140644488178072 * (x * x))
+    g *= gate + gate * (steepness - steepness * gate)
     if AGAIN:
         tl.store(inner + at, (x * gate).to(inner.dtype.element_ty), mask=inside)
     tl.store(grad + at, g.to(grad.dtype.element_ty), mask=inside)

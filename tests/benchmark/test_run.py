@@ -20,7 +20,6 @@ from hyena_dna.benchmark.contenders import contender_names, implementations, use
 from hyena_dna.benchmark.exactness import exact_convolution, relative_error
 from hyena_dna.benchmark.floor import Machine
 from hyena_dna.benchmark.picture import write_picture
-from hyena_dna.benchmark.plain import plain_long_conv
 from hyena_dna.benchmark.report import FORMAT, markdown, write_json
 from hyena_dna.benchmark.run import Benchmark, Cell, Limits
 from hyena_dna.benchmark.task import Task, build_task, operator_inputs
@@ -37,6 +36,7 @@ from hyena_dna.benchmark.workload import (
 from hyena_dna.errors import InputError
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops.long_conv import long_conv
+from hyena_dna.ops.long_conv.plain import plain_long_conv
 
 SETTINGS = Settings(HyenaConfig(d_model=16, n_layer=1, max_length=128), "cpu", "fp32")
 MACHINE = Machine(2e10, 1e11, "given")

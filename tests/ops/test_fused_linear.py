@@ -132,7 +132,7 @@ def test_parts_of_the_outputs() -> None:
     weight, bias, _ = made(96, 32)
     layer, x = split_linear(weight, bias), torch.randn(1, 33, 32, device=DEVICE)
     whole = fused_linear(x, layer)
-    assert torch.equal(fused_linear(x, layer.outputs(slice(32, 64))), whole[..., 32:64])
+    assert error(fused_linear(x, layer.outputs(slice(32, 64))), whole[..., 32:64].double()) <= BOUND
 
 
 def test_moments_of_rows_far_from_zero() -> None:

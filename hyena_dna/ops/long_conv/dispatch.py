@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 
 from hyena_dna.ops.long_conv.fft import fft_long_conv
+from hyena_dna.ops.long_conv.plain import FEW_VALUES
 from hyena_dna.ops.long_conv.reference import reference_long_conv
 from hyena_dna.ops.tier import is_fused
 
@@ -17,9 +18,6 @@ Precision = Literal["high", "fast"]
 
 MONARCH_LENGTH = 1 << 20
 """Longest sequence that the Monarch convolution takes: 256 columns of 4,096 positions."""
-
-# Values of the input up to which launching the kernels of `monarch` takes longer than FFTs do, measured on an H200.
-_FEW_VALUES = 1 << 24
 
 
 def long_conv(
@@ -107,7 +105,7 @@ def choose(
     if impl != "auto":
         return impl
     fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)
-    pays = not alone or u.numel() > _FEW_VALUES
+    pays = not alone or u.numel() > FEW_VALUES
     return "monarch" if precision == "fast" and fits and pays and is_fused(u.device) else "fft"
 
 

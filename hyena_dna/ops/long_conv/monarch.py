@@ -18,7 +18,16 @@ from hyena_dna.ops.long_conv import monarch_tiles as tiles
 from hyena_dna.ops.long_conv.monarch_plan import MOST_TILE_POINTS, MonarchPlan, monarch_plan
 from hyena_dna.ops.long_conv.sequence_sums import magnitudes
 
-__all__ = ["Spectrum", "convolve", "convolve_backward", "monarch_long_conv", "monarch_spectrum", "wants_peaks"]
+__all__ = [
+    "Source",
+    "Spectrum",
+    "convolve",
+    "convolve_backward",
+    "convolve_keeping",
+    "monarch_long_conv",
+    "monarch_spectrum",
+    "wants_peaks",
+]
 
 # Sequences that one program along rows takes, as far as there are enough for all multiprocessors.
 _MOST_SEQUENCES = 8
@@ -39,6 +48,20 @@ class Spectrum:
 
     values: torch.Tensor
     bound: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the gradient of kernels needs to know of the input of a convolution.
+
+    Attributes:
+        values: (batch, channels, 2, size) float16, spectra of the input times `scale`; where one kernel does it all,
+            the input itself.
+        scale: (batch, channels) float32; None where one kernel does it all.
+    """
+
+    values: torch.Tensor
+    scale: torch.Tensor | None
 
 
 def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> Spectrum:
@@ -66,7 +89,11 @@ def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> 
         )  # fmt: skip
     else:
         _columns_forward(plan, kernel[None], scale, values, first)
-        _spectrum_in_place(plan, values, root / (bound * scale))
+        programs, per_program = _row_programs(plan, channels)
+        passes.rows_spectrum[programs](
+            values, root / (bound * scale), *plan.row_tables, channels, per_program,
+            **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
+        )  # fmt: skip
     return Spectrum(values, bound)
 
 
@@ -87,6 +114,10 @@ def monarch_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor 
     Raises:
         ValueError: `length` is above `MONARCH_LENGTH`.
     """
+    if u.stride(-1) != 1:
+        u = u.contiguous()
+    if not torch.is_grad_enabled():
+        return convolve(u, monarch_spectrum(kernel, skip))
     y: torch.Tensor = _MonarchConv.apply(u, kernel, skip)  # type: ignore[no-untyped-call]
     return y
 
@@ -94,18 +125,19 @@ def monarch_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor 
 class _MonarchConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
-        if u.stride(-1) != 1:
-            u = u.contiguous()
         spectrum = monarch_spectrum(kernel, skip)
-        ctx.save_for_backward(u, spectrum.values, spectrum.bound)
+        y, source = _convolve(u, spectrum, None, keep=any(ctx.needs_input_grad[1:]))
+        ctx.save_for_backward(spectrum.values, spectrum.bound, *((source.values, source.scale) if source else ()))
         ctx.kernel_dtype, ctx.skip_dtype = kernel.dtype, None if skip is None else skip.dtype
-        return convolve(u, spectrum)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        u, values, bound = ctx.saved_tensors
-        d_u, d_kernel = convolve_backward(grad, u, Spectrum(values, bound))
+        values, bound, *source = ctx.saved_tensors
+        d_u, d_kernel = convolve_backward(grad, Source(*source) if source else None, Spectrum(values, bound))
+        if d_kernel is None:
+            return d_u, None, None
         return d_u, d_kernel.to(ctx.kernel_dtype), None if ctx.skip_dtype is None else d_kernel[:, 0].to(ctx.skip_dtype)
 
 
@@ -125,81 +157,106 @@ def convolve(u: torch.Tensor, spectrum: Spectrum, peak: torch.Tensor | None = No
     Returns:
         (batch, channels, length), in the dtype of `u`, contiguous.
     """
+    return _convolve(u, spectrum, peak, keep=False)[0]
+
+
+def convolve_keeping(
+    u: torch.Tensor, spectrum: Spectrum, peak: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Source]:
+    """`convolve`, and what `convolve_backward` needs of its input."""
+    y, source = _convolve(u, spectrum, peak, keep=True)
+    assert source is not None
+    return y, source
+
+
+def _convolve(
+    u: torch.Tensor, spectrum: Spectrum, peak: torch.Tensor | None, *, keep: bool
+) -> tuple[torch.Tensor, Source | None]:
     plan = monarch_plan(u.shape[-1], u.device)
     if plan.n1 == 1:
-        return _convolve_tiles(plan, u, spectrum, 1)
+        return _convolve_tiles(plan, u, spectrum, 1), Source(u, None) if keep else None
     scale = _scale(u, peak)
     work = _first_pass(plan, u, scale)
-    _convolve_rows(plan, work, spectrum, 1)
+    kept = torch.empty_like(work) if keep else None
+    _convolve_rows(plan, work, spectrum, 1, kept)
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     _columns_inverse(plan, work, spectrum.bound / scale, y)
-    return y
+    return y, None if kept is None else Source(kept, scale)
 
 
 def convolve_backward(
-    grad: torch.Tensor,
-    u: torch.Tensor,
-    spectrum: Spectrum,
-    grad_peak: torch.Tensor | None = None,
-    u_peak: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    grad: torch.Tensor, source: Source | None, spectrum: Spectrum, grad_peak: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Gradients of `convolve`: of the input in its dtype, of the kernels in float32, whose first value is the skip's.
 
     Args:
         grad: (batch, channels, length), of the output.
-        u: (batch, channels, length), the input, adjacent along positions.
+        source: what `convolve_keeping` kept; None where the kernels want no gradient.
         spectrum: of the kernels.
-        grad_peak: (batch, channels), the largest magnitudes of `grad`, as for `convolve`; likewise u_peak.
+        grad_peak: (batch, channels), the largest magnitudes of `grad`, as for `convolve`.
 
     Returns:
-        (batch, channels, length) and (channels, length).
+        (batch, channels, length), and (channels, length) or None.
     """
-    batch, channels, length = u.shape
-    plan = monarch_plan(length, u.device)
+    length = grad.shape[-1]
+    plan = monarch_plan(length, grad.device)
     if grad.stride(-1) != 1:
         grad = grad.contiguous()
-    root = math.sqrt(plan.size)
     if plan.n1 == 1:
-        d_kernel = u.new_empty((channels, length), dtype=torch.float32)
-        # Half a tile, for two transforms are held at a time.
-        tile = max(1, plan.tile // 2)
-        count = -(-batch // tile)
-        # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
-        per_split = -(-count // max(1, min(count, 2048 // channels)))
-        splits = -(-count // per_split)
-        d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
-        tiles.tile_d_kernel[(channels * splits,)](
-            grad, u, d_spectrum, *plan.tables, batch, channels, length, *grad.stride()[:2], *u.stride()[:2], per_split,
-            **{**plan.row_launch, "T": tile}, maxnreg=_FEW_REGISTERS if tile < plan.tile else None,
-        )  # fmt: skip
-        tiles.tile_inverse[(-(-channels // plan.tile),)](
-            d_spectrum.sum(0), d_kernel, *plan.tables, channels, length, root, **plan.row_launch, num_warps=8
-        )
+        d_kernel = None if source is None else _d_kernel_of_tiles(plan, grad, source.values)
         return _convolve_tiles(plan, grad, spectrum, -1), d_kernel
-    u_scale, g_scale = _scale(u, u_peak), _scale(grad, grad_peak)
-    work = _first_pass(plan, grad, g_scale)
-    of_grad = torch.empty_like(work)
+    scale = _scale(grad, grad_peak)
+    work = _first_pass(plan, grad, scale)
+    of_grad = None if source is None else torch.empty_like(work)
     _convolve_rows(plan, work, spectrum, -1, of_grad)
-    d_u = torch.empty_like(u, memory_format=torch.contiguous_format)
-    _columns_inverse(plan, work, spectrum.bound / g_scale, d_u)
+    d_u = torch.empty_like(grad, memory_format=torch.contiguous_format)
+    _columns_inverse(plan, work, spectrum.bound / scale, d_u)
     # Of a million positions each of these is a gigabyte: none outlives its use.
     del work
-    work = _first_pass(plan, u, u_scale)
-    if batch > 1:
-        _spectrum_in_place(plan, work, None)
+    if source is None or of_grad is None:
+        return d_u, None
+    return d_u, _d_kernel_of_rows(plan, of_grad, scale, source, length)
+
+
+def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    batch, channels, length = u.shape
+    d_kernel = u.new_empty((channels, length), dtype=torch.float32)
+    # Half a tile, for two transforms are held at a time.
+    tile = max(1, plan.tile // 2)
+    count = -(-batch // tile)
+    # Enough programs to fill a device, each with a fixed share of the batch, so that sums have one order.
+    per_split = -(-count // max(1, min(count, 2048 // channels)))
+    splits = -(-count // per_split)
+    d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
+    tiles.tile_d_kernel[(channels * splits,)](
+        grad, u, d_spectrum, *plan.tables, batch, channels, length, *grad.stride()[:2], *u.stride()[:2], per_split,
+        **{**plan.row_launch, "T": tile}, maxnreg=_FEW_REGISTERS if tile < plan.tile else None,
+    )  # fmt: skip
+    tiles.tile_inverse[(-(-channels // plan.tile),)](
+        d_spectrum.sum(0), d_kernel, *plan.tables, channels, length, math.sqrt(plan.size),
+        **plan.row_launch, num_warps=8,
+    )  # fmt: skip
+    return d_kernel
+
+
+def _d_kernel_of_rows(
+    plan: MonarchPlan, of_grad: torch.Tensor, g_scale: torch.Tensor, source: Source, length: int
+) -> torch.Tensor:
+    """From the spectra of the gradient, which are overwritten, and of the input."""
+    assert source.scale is not None
+    batch, channels = of_grad.shape[:2]
     # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
-    products = 1 / (u_scale * g_scale)
+    products = 1 / (source.scale * g_scale)
     largest = products.amax(0)
     head_room = batch * plan.size**0.25
     programs, per_program = _row_programs(plan, channels)
     passes.rows_d_kernel[programs](
-        work, of_grad, products / (largest * head_room), *plan.row_tables, batch, channels, per_program,
-        **plan.row_launch, N1=plan.n1, SINGLE=batch == 1, maxnreg=_FEW_REGISTERS,
+        of_grad, source.values, products / (largest * head_room), *plan.row_tables, batch, channels, per_program,
+        **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
-    del of_grad
-    d_kernel = u.new_empty((channels, length), dtype=torch.float32)
-    _columns_inverse(plan, work, largest * (head_room * root), d_kernel[None])
-    return d_u, d_kernel
+    d_kernel = of_grad.new_empty((channels, length), dtype=torch.float32)
+    _columns_inverse(plan, of_grad, largest * (head_room * math.sqrt(plan.size)), d_kernel[None])
+    return d_kernel
 
 
 def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign: int) -> torch.Tensor:
@@ -225,15 +282,6 @@ def _row_programs(plan: MonarchPlan, sequences: int) -> tuple[tuple[int], int]:
     tiles_per_row = plan.n1 // plan.tile
     per_program = max(1, min(_MOST_SEQUENCES, sequences * tiles_per_row // _PROGRAMS))
     return (tiles_per_row * -(-sequences // per_program),), per_program
-
-
-def _spectrum_in_place(plan: MonarchPlan, work: torch.Tensor, factor: torch.Tensor | None) -> None:
-    sequences = work.numel() // (2 * plan.size)
-    programs, per_program = _row_programs(plan, sequences)
-    passes.rows_spectrum[programs](
-        work, factor, *plan.row_tables, sequences, per_program,
-        **plan.row_launch, N1=plan.n1, FACTOR=factor is not None, maxnreg=_FEW_REGISTERS,
-    )  # fmt: skip
 
 
 def _convolve_rows(

@@ -174,9 +174,9 @@ def _rows_inverse(
 @triton.jit
 def rows_spectrum(
     work, factor, f1, f2, twiddle, left, right, sequences, per_program,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, FACTOR: tl.constexpr,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
-    """Second pass to a spectrum, in place: along rows, then times the `factor` of every sequence, if there is one."""
+    """Second pass to a spectrum, in place: along rows, then times the `factor` of every sequence."""
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
     share = tl.program_id(0) // (N1 // T)
@@ -185,12 +185,10 @@ def rows_spectrum(
     for row in range(share * per_program, tl.minimum((share + 1) * per_program, sequences)):
         base = work + tl.cast(row, tl.int64) * (2 * M)
         zr, zi = _rows_forward(base, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
-        if FACTOR:
-            scale = tl.load(factor + row)
-            zr, zi = zr * scale, zi * scale
+        scale = tl.load(factor + row)
         tl.debug_barrier()
-        tl.store(base + k, zr.to(tl.float16))
-        tl.store(base + M + k, zi.to(tl.float16))
+        tl.store(base + k, (zr * scale).to(tl.float16))
+        tl.store(base + M + k, (zi * scale).to(tl.float16))
 
 
 @triton.jit
@@ -222,37 +220,29 @@ def rows_convolve(
 
 @triton.jit
 def rows_d_kernel(
-    work, grad, weight, f1, f2, twiddle, left, right, batch, channels, per_program,
-    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, SINGLE: tl.constexpr,
+    grad, source, weight, f1, f2, twiddle, left, right, batch, channels, per_program,
+    R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """Second pass back to the kernel's gradient: spectra of `grad` times those of the inputs, conjugated, summed.
 
-    `work` holds the inputs after the first pass where SINGLE (a batch of one), else their spectra, for there are no
-    registers to hold a sum and a transform; the result replaces the first sequence of every channel. `weight`
-    (batch, channels) scales each sequence's share.
+    The result replaces the first sequence of every channel of `grad`. `weight` (batch, channels) scales each sequence's
+    share.
     """
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
     share = tl.program_id(0) // (N1 // T)
-    n, in_row, k, in_spectrum = _row_tile(k1, R1, R2, T)
+    n, _, k, in_spectrum = _row_tile(k1, R1, R2, T)
     first, second = _row_matrices(f1, f2, R1, R2)
     for c in range(share * per_program, tl.minimum((share + 1) * per_program, channels)):
-        base = work + tl.cast(c, tl.int64) * (2 * M)
-        if SINGLE:
-            vr, vi = _rows_forward(base, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
-            gr, gi = load_complex(grad + tl.cast(c, tl.int64) * (2 * M), k, M, 1)
-            sum_r, sum_i = times(gr.to(tl.float32), gi.to(tl.float32), vr, -vi)
-            scale = tl.load(weight + c)
-            sum_r, sum_i = sum_r * scale, sum_i * scale
-        else:
-            sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
-            sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
-            for b in range(batch):
-                row = tl.cast(b * channels + c, tl.int64) * (2 * M)
-                gr, gi = load_complex(grad + row, k, M, 1)
-                vr, vi = load_complex(work + row, k, M, -1)
-                pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
-                scale = tl.load(weight + b * channels + c)
-                sum_r += pr * scale
-                sum_i += pi * scale
+        sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
+        sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
+        for b in range(batch):
+            row = tl.cast(b * channels + c, tl.int64) * (2 * M)
+            gr, gi = load_complex(grad + row, k, M, 1)
+            vr, vi = load_complex(source + row, k, M, -1)
+            pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
+            scale = tl.load(weight + b * channels + c)
+            sum_r += pr * scale
+            sum_i += pi * scale
+        base = grad + tl.cast(c, tl.int64) * (2 * M)
         _rows_inverse(base, n, in_spectrum, sum_r, sum_i, left, right, k1, first, second, twiddle, R1, R2, T, N1)

@@ -44,8 +44,8 @@ def test_refuses_what_it_cannot_do(change: dict[str, Any], message: str) -> None
 
 def test_small_inputs_are_left_to_ffts_where_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "is_fused", lambda _: True)
-    kernel = torch.empty(256, 65_536, device="meta")
-    small, large = (torch.empty(batch, 256, 65_536, device="meta") for batch in (1, 2))
+    kernel = torch.empty(256, 32_768, device="meta")
+    small, large = (torch.empty(batch, 256, 32_768, device="meta") for batch in (1, 2))
     assert dispatch.choose(small, kernel, precision="fast") == "fft"
     assert dispatch.choose(small, kernel, precision="fast", alone=False) == "monarch"
     assert dispatch.choose(large, kernel, precision="fast") == "monarch"

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from hyena_dna.ops import workspace
-from hyena_dna.ops.long_conv import transforms
+from hyena_dna.ops.long_conv import fft, transforms
 from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
 from hyena_dna.ops.long_conv.transforms import RightAngleTransform
@@ -52,6 +52,21 @@ def test_float64_equals_the_definition(length: int) -> None:
     exact = reference_long_conv(u, kernel, skip)
     assert relative_error(fft_long_conv(u, kernel, skip), exact) < 1e-13
     assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
+
+
+def test_small_inputs_on_a_gpu_are_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fft, "_waits_for_launches", lambda _: True)
+    arguments = inputs(7, grad=True)
+    exact = reference_long_conv(*(x.detach() for x in arguments))
+    assert relative_error(fft_long_conv(*arguments), exact) < 1e-13
+    u, kernel, _ = arguments
+    assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
+    assert gradcheck(fft_long_conv, arguments)
+    assert gradgradcheck(fft_long_conv, arguments)
+    low = fft_long_conv(u.detach().bfloat16(), kernel.detach().float(), arguments[2].detach().bfloat16())
+    assert low.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert fft_long_conv(*arguments, out=torch.empty_like(u)).data_ptr() != u.data_ptr()
 
 
 @pytest.mark.parametrize("length", LENGTHS)
