@@ -84,14 +84,14 @@ def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> 
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
         tiles.tile_spectrum[(-(-channels // plan.tile),)](
-            kernel, first, scale, bound, values, *plan.tables, channels, length, root,
+            kernel, first, scale, bound, values, plan.f1, plan.f2, plan.there, channels, length, root,
             **plan.row_launch, HAS_FIRST=first is not None,
         )  # fmt: skip
     else:
         _columns_forward(plan, kernel[None], scale, values, first)
         programs, per_program = _row_programs(plan, channels)
         passes.rows_spectrum[programs](
-            values, root / (bound * scale), *plan.row_tables, channels, per_program,
+            values, root / (bound * scale), plan.f1, plan.f2, plan.there, *plan.outer, channels, per_program,
             **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
         )  # fmt: skip
     return Spectrum(values, bound)
@@ -229,11 +229,12 @@ def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor) -
     splits = -(-count // per_split)
     d_spectrum = u.new_empty((splits, channels, 2, plan.size), dtype=torch.float32)
     tiles.tile_d_kernel[(channels * splits,)](
-        grad, u, d_spectrum, *plan.tables, batch, channels, length, *grad.stride()[:2], *u.stride()[:2], per_split,
+        grad, u, d_spectrum, plan.f1, plan.f2, plan.there_half,
+        batch, channels, length, *grad.stride()[:2], *u.stride()[:2], per_split,
         **{**plan.row_launch, "T": tile}, maxnreg=_FEW_REGISTERS if tile < plan.tile else None,
     )  # fmt: skip
     tiles.tile_inverse[(-(-channels // plan.tile),)](
-        d_spectrum.sum(0), d_kernel, *plan.tables, channels, length, math.sqrt(plan.size),
+        d_spectrum.sum(0), d_kernel, plan.f1, plan.f2, plan.back, channels, length, math.sqrt(plan.size),
         **plan.row_launch, num_warps=8,
     )  # fmt: skip
     return d_kernel
@@ -251,8 +252,8 @@ def _d_kernel_of_rows(
     head_room = batch * plan.size**0.25
     programs, per_program = _row_programs(plan, channels)
     passes.rows_d_kernel[programs](
-        of_grad, source.values, products / (largest * head_room), *plan.row_tables, batch, channels, per_program,
-        **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
+        of_grad, source.values, products / (largest * head_room), plan.f1, plan.f2, plan.back, *plan.outer,
+        batch, channels, per_program, **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
     d_kernel = of_grad.new_empty((channels, length), dtype=torch.float32)
     _columns_inverse(plan, of_grad, largest * (head_room * math.sqrt(plan.size)), d_kernel[None])
@@ -264,8 +265,8 @@ def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign
     batch, channels, length = u.shape
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     tiles.tile_forward[(channels * -(-batch // plan.tile),)](
-        u, spectrum.values, spectrum.bound, y, *plan.tables, batch, channels, length, *u.stride()[:2],
-        **plan.row_launch, SIGN=sign,
+        u, spectrum.values, spectrum.bound, y, plan.f1, plan.f2, plan.there, plan.back, batch, channels, length,
+        *u.stride()[:2], **plan.row_launch, SIGN=sign,
     )  # fmt: skip
     return y
 
@@ -291,8 +292,9 @@ def _convolve_rows(
     batch, channels = work.shape[:2]
     programs, per_program = _row_programs(plan, batch * channels)
     passes.rows_convolve[programs](
-        work, kept, spectrum.values, *plan.row_tables, batch, channels, per_program,
-        **plan.row_launch, N1=plan.n1, SIGN=sign, KEEP=kept is not None, maxnreg=_FEW_REGISTERS,
+        work, kept, spectrum.values, plan.f1, plan.f2, plan.there, plan.back, *plan.outer,
+        batch, channels, per_program, **plan.row_launch, N1=plan.n1, SIGN=sign, KEEP=kept is not None,
+        maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
 
 

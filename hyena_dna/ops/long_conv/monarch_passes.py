@@ -14,9 +14,11 @@ from hyena_dna.ops.long_conv.monarch_transforms import (
     from_left,
     from_right,
     load_complex,
+    load_fragments,
     load_matrix,
     real_from_left,
     real_part_from_left,
+    store_fragments,
     times,
 )
 
@@ -98,16 +100,10 @@ def columns_inverse(
 
 
 @triton.jit
-def _row_tile(k1, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
-    """Where T rows from k1 on lie, and where their elements lie in their row.
-
-    In sequence order (R1, T * R2), then in spectrum order (R1 * T, R2).
-    """
+def _in_sequence(k1, R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr):
+    """Where the elements of T rows from k1 on lie, (R1, T * R2)."""
     column = tl.arange(0, T * R2)
-    row = tl.arange(0, R1 * T)
-    n = tl.arange(0, R1)[:, None] * R2 + (column % R2)[None, :]
-    k = (row // T)[:, None] * R2 + tl.arange(0, R2)[None, :]
-    return (k1 + column // R2)[None, :] * (R1 * R2) + n, n, (k1 + row % T)[:, None] * (R1 * R2) + k, k
+    return ((k1 + column // R2) * (R1 * R2) + column % R2)[None, :] + tl.arange(0, R1)[:, None] * R2
 
 
 @triton.jit
@@ -138,7 +134,7 @@ def _row_matrices(f1, f2, R1: tl.constexpr, R2: tl.constexpr):
 
 @triton.jit
 def _rows_forward(
-    base, n, within, left, right, k1, first, second, twiddle,
+    base, n, left, right, k1, first, second, twiddle,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """What the first pass left, transformed along rows, float32 in spectrum order."""
@@ -146,7 +142,7 @@ def _rows_forward(
     tr, ti = _outer_twiddle(left, right, k1, R1, R2, T, N1, 1)
     xr, xi = times(xr.to(tl.float32), xi.to(tl.float32), tr, ti)
     yr, yi = from_left(first, xr.to(tl.float16), xi.to(tl.float16))
-    tr, ti = load_complex(twiddle, within, R1 * R2, 1)
+    tr, ti = load_fragments(twiddle, T * R1 * R2, R1, T * R2, 1)
     yr, yi = times(yr, yi, tr, ti)
     yr, yi = tl.reshape(yr.to(tl.float16), (R1 * T, R2)), tl.reshape(yi.to(tl.float16), (R1 * T, R2))
     return from_right(second, yr, yi)
@@ -154,14 +150,14 @@ def _rows_forward(
 
 @triton.jit
 def _rows_inverse(
-    base, n, within, zr, zi, left, right, k1, first, second, twiddle,
+    base, n, zr, zi, left, right, k1, first, second, twiddle,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """Back along rows, and stored for the last pass."""
     # Tables are loaded anew behind a barrier: kept from the way there, they would cost more registers than there are.
     tl.debug_barrier()
     yr, yi = from_right(conjugated(second), zr.to(tl.float16), zi.to(tl.float16))
-    tr, ti = load_complex(twiddle, within, R1 * R2, -1)
+    tr, ti = load_fragments(twiddle, T * R1 * R2, R1 * T, R2, -1)
     yr, yi = times(yr, yi, tr, ti)
     yr, yi = tl.reshape(yr.to(tl.float16), (R1, T * R2)), tl.reshape(yi.to(tl.float16), (R1, T * R2))
     yr, yi = from_left(conjugated(first), yr, yi)
@@ -173,27 +169,26 @@ def _rows_inverse(
 
 @triton.jit
 def rows_spectrum(
-    work, factor, f1, f2, twiddle, left, right, sequences, per_program,
+    work, factor, f1, f2, there, left, right, sequences, per_program,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """Second pass to a spectrum, in place: along rows, then times the `factor` of every sequence."""
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
     share = tl.program_id(0) // (N1 // T)
-    n, in_row, k, _ = _row_tile(k1, R1, R2, T)
+    n = _in_sequence(k1, R1, R2, T)
     first, second = _row_matrices(f1, f2, R1, R2)
     for row in range(share * per_program, tl.minimum((share + 1) * per_program, sequences)):
         base = work + tl.cast(row, tl.int64) * (2 * M)
-        zr, zi = _rows_forward(base, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        zr, zi = _rows_forward(base, n, left, right, k1, first, second, there, R1, R2, T, N1)
         scale = tl.load(factor + row)
         tl.debug_barrier()
-        tl.store(base + k, (zr * scale).to(tl.float16))
-        tl.store(base + M + k, (zi * scale).to(tl.float16))
+        store_fragments(base + k1 * (R1 * R2), zr * scale, zi * scale, M, R1 * T, R2)
 
 
 @triton.jit
 def rows_convolve(
-    work, kept, spectrum, f1, f2, twiddle, left, right, batch, channels, per_program,
+    work, kept, spectrum, f1, f2, there, back, left, right, batch, channels, per_program,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr, SIGN: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
     """Second pass, in place: along rows, times the kernel's spectrum (conjugated: SIGN -1), back along rows.
@@ -203,24 +198,24 @@ def rows_convolve(
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
     share = tl.program_id(0) // (N1 // T)
-    n, in_row, k, in_spectrum = _row_tile(k1, R1, R2, T)
+    n = _in_sequence(k1, R1, R2, T)
+    k = k1 * (R1 * R2)
     first, second = _row_matrices(f1, f2, R1, R2)
     # Sequences of one channel follow each other: they share the kernel's spectrum.
     for unit in range(share * per_program, tl.minimum((share + 1) * per_program, batch * channels)):
         c = unit // batch
         row = tl.cast(unit % batch * channels + c, tl.int64) * (2 * M)
-        zr, zi = _rows_forward(work + row, n, in_row, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        zr, zi = _rows_forward(work + row, n, left, right, k1, first, second, there, R1, R2, T, N1)
         if KEEP:
-            tl.store(kept + row + k, zr.to(tl.float16))
-            tl.store(kept + row + M + k, zi.to(tl.float16))
-        kr, ki = load_complex(spectrum + tl.cast(c, tl.int64) * (2 * M), k, M, SIGN)
+            store_fragments(kept + row + k, zr, zi, M, R1 * T, R2)
+        kr, ki = load_fragments(spectrum + tl.cast(c, tl.int64) * (2 * M) + k, M, R1 * T, R2, SIGN)
         zr, zi = times(zr, zi, kr.to(tl.float32), ki.to(tl.float32))
-        _rows_inverse(work + row, n, in_spectrum, zr, zi, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        _rows_inverse(work + row, n, zr, zi, left, right, k1, first, second, back, R1, R2, T, N1)
 
 
 @triton.jit
 def rows_d_kernel(
-    grad, source, weight, f1, f2, twiddle, left, right, batch, channels, per_program,
+    grad, source, weight, f1, f2, back, left, right, batch, channels, per_program,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
     """Second pass back to the kernel's gradient: spectra of `grad` times those of the inputs, conjugated, summed.
@@ -231,18 +226,19 @@ def rows_d_kernel(
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
     share = tl.program_id(0) // (N1 // T)
-    n, _, k, in_spectrum = _row_tile(k1, R1, R2, T)
+    n = _in_sequence(k1, R1, R2, T)
+    k = k1 * (R1 * R2)
     first, second = _row_matrices(f1, f2, R1, R2)
     for c in range(share * per_program, tl.minimum((share + 1) * per_program, channels)):
         sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
         sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
         for b in range(batch):
             row = tl.cast(b * channels + c, tl.int64) * (2 * M)
-            gr, gi = load_complex(grad + row, k, M, 1)
-            vr, vi = load_complex(source + row, k, M, -1)
+            gr, gi = load_fragments(grad + row + k, M, R1 * T, R2, 1)
+            vr, vi = load_fragments(source + row + k, M, R1 * T, R2, -1)
             pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
             scale = tl.load(weight + b * channels + c)
             sum_r += pr * scale
             sum_i += pi * scale
         base = grad + tl.cast(c, tl.int64) * (2 * M)
-        _rows_inverse(base, n, in_spectrum, sum_r, sum_i, left, right, k1, first, second, twiddle, R1, R2, T, N1)
+        _rows_inverse(base, n, sum_r, sum_i, left, right, k1, first, second, back, R1, R2, T, N1)

@@ -11,7 +11,7 @@ import torch
 
 from hyena_dna.ops.long_conv.dispatch import MONARCH_LENGTH
 
-__all__ = ["MOST_TILE_POINTS", "MonarchPlan", "monarch_plan"]
+__all__ = ["MOST_TILE_POINTS", "MonarchPlan", "fragment_order", "monarch_plan"]
 
 MOST_TILE_POINTS = 4096
 """Points that one program holds: longer sequences take several passes."""
@@ -32,7 +32,10 @@ class MonarchPlan:
         columns: columns that one program of the outer passes transforms.
         split: whether the columns' transform is split once more, into radix 16 twice.
         f1: (2, r1, r1) Fourier matrix, with the quarter where n1 is 1; f2 (2, r2, r2) without.
-        twiddle: (2, r1, r2) of a row, with the quarter where n1 is 1.
+        there: (2, r1 * tile * r2), the twiddle of `tile` rows as (r1, tile * r2), on the way to the spectrum, in the
+            order of `fragment_order`; with the quarter where n1 is 1.
+        there_half: likewise of half as many rows, at least one, for kernels that hold two transforms at a time.
+        back: likewise of all of them on the way back, as (r1 * tile, r2).
         f_outer: (2, n1, n1) Fourier matrix of the columns, or of the first half of a split one; with the quarter.
         f_inner: (2, 16, 16) Fourier matrix of the second half.
         inner: (2, 16, 16) twiddle of a split column, with the quarter.
@@ -49,7 +52,9 @@ class MonarchPlan:
     split: bool
     f1: torch.Tensor
     f2: torch.Tensor
-    twiddle: torch.Tensor
+    there: torch.Tensor
+    there_half: torch.Tensor
+    back: torch.Tensor
     f_outer: torch.Tensor
     f_inner: torch.Tensor
     inner: torch.Tensor
@@ -75,19 +80,32 @@ class MonarchPlan:
         return {"R1": self.r1, "R2": self.r2, "T": self.tile, "num_stages": 1}
 
     @property
-    def tables(self) -> tuple[torch.Tensor, ...]:
-        """Tables of the transform of a row."""
-        return self.f1, self.f2, self.twiddle
-
-    @property
-    def row_tables(self) -> tuple[torch.Tensor, ...]:
-        """Tables of the kernels that work along rows."""
-        return *self.tables, self.outer_left, self.outer_right
+    def outer(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tables of the twiddle between columns and rows."""
+        return self.outer_left, self.outer_right
 
     @property
     def column_tables(self) -> tuple[torch.Tensor, ...]:
         """Tables of the kernels that work along columns."""
         return self.f_outer, self.f_inner, self.inner
+
+
+def fragment_order(rows: int, columns: int) -> torch.Tensor:
+    """The order in which four warps hold the result of a product: flat indices into (rows, columns).
+
+    A product on Hopper's tensor cores has 64 rows, 16 for each warp. A lane holds two neighbours of a row, and of the
+    eighth row below, in every eight columns; in two times eight columns these are eight values, which one instruction
+    loads. Products of fewer rows are not made that way, and keep the order they have.
+
+    Args:
+        rows: any number; for those of other products than described, indices are in their usual order.
+        columns: a multiple of 16.
+    """
+    index = torch.arange(rows * columns)
+    if rows % 64:
+        return index
+    # (product, warp, half, row of eight), (pair of eights, eight, pair of columns, column)
+    return index.view(rows // 64, 4, 2, 8, columns // 16, 2, 4, 2).permute(0, 4, 1, 3, 6, 5, 2, 7).flatten()
 
 
 def monarch_plan(length: int, device: torch.device) -> MonarchPlan:
@@ -125,17 +143,26 @@ def _plan(size: int, device: torch.device) -> MonarchPlan:
     def fourier(radix: int, *, quarter: bool = False) -> torch.Tensor:
         return roots(radix, radix, radix, quarter=quarter, norm=radix**-0.5)
 
+    tile = min(MOST_TILE_POINTS // n2, n1) if n1 > 1 else MOST_TILE_POINTS // n2
+    twiddle = roots(r1, r2, n2, quarter=n1 == 1)
+
+    def twiddles(tile: int, rows: int) -> torch.Tensor:
+        repeated = twiddle[:, :, None].expand(2, r1, tile, r2).reshape(2, r1 * tile * r2)
+        return repeated[:, fragment_order(rows, r1 * tile * r2 // rows)]
+
     return MonarchPlan(
         size=size,
         n1=n1,
         r1=r1,
         r2=r2,
-        tile=min(MOST_TILE_POINTS // n2, n1) if n1 > 1 else MOST_TILE_POINTS // n2,
+        tile=tile,
         columns=min(n2, 32 if split else MOST_TILE_POINTS // n1),
         split=split,
         f1=fourier(r1, quarter=n1 == 1),
         f2=fourier(r2),
-        twiddle=roots(r1, r2, n2, quarter=n1 == 1),
+        there=twiddles(tile, r1),
+        there_half=twiddles(max(1, tile // 2), r1),
+        back=twiddles(tile, r1 * tile),
         f_outer=fourier(radix, quarter=True),
         f_inner=fourier(radix),
         inner=roots(radix, radix, radix * radix, quarter=True),

@@ -7,12 +7,16 @@ matrix F_R and the twiddles T,
 
     transform(X) = (T * (F_R1 X)) F_R2        X: (R1, R2), result in the order k = k1 + R1 k2 at [k1, k2].
 
-Spectra keep that order; only products of spectra are taken, so no one needs to know it.
+Spectra keep that order or another of their own; only products of spectra are taken, so no one needs to know it.
 
 Frequencies are k - 1/4 instead of k, in units of 1 / M. That is the transform of a sequence times exp(i pi n / 2M), the
 ramp of the "right-angle convolution", which makes the cyclic convolution of length M a causal one: what wraps around
 comes out imaginary. The quarter lies in the tables alone (in the first Fourier matrix and in the twiddle behind it), so
 the first product has a real input and the last one a real output, and the ramp costs nothing.
+
+What meets the result of a product element by element, twiddles and spectra, lies in memory in the order in which the
+lanes of four warps hold such a result (`hyena_dna.ops.long_conv.monarch_plan.fragment_order`): it goes from memory to
+the registers where it is needed, and not through shared memory, whose traffic is what bounds these kernels.
 
 Complex tensors have a plane of real parts, then a plane of imaginary parts. Every Fourier matrix is unitary, so by
 Parseval nothing grows beyond sqrt(M) times its input: inputs are scaled to at most one, and float16 holds the rest.
@@ -29,9 +33,11 @@ __all__ = [
     "from_left",
     "from_right",
     "load_complex",
+    "load_fragments",
     "load_matrix",
     "real_from_left",
     "real_part_from_left",
+    "store_fragments",
     "times",
 ]
 
@@ -40,6 +46,37 @@ __all__ = [
 def load_complex(table, at, SIZE: tl.constexpr, SIGN: tl.constexpr):
     """A table's values, conjugated where SIGN is -1."""
     return tl.load(table + at), tl.load(table + SIZE + at) * SIGN
+
+
+@triton.jit
+def _from_fragments(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    x = tl.reshape(x, (ROWS // 64, COLUMNS // 16, 4, 8, 4, 2, 2, 2))
+    return tl.reshape(tl.permute(x, (0, 2, 6, 3, 1, 5, 4, 7)), (ROWS, COLUMNS))
+
+
+@triton.jit
+def _to_fragments(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    x = tl.reshape(x, (ROWS // 64, 4, 2, 8, COLUMNS // 16, 2, 4, 2))
+    return tl.reshape(tl.permute(x, (0, 4, 1, 3, 6, 5, 2, 7)), (ROWS * COLUMNS,))
+
+
+@triton.jit
+def load_fragments(table, SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
+    """(ROWS, COLUMNS) values, conjugated where SIGN is -1, from the order of `fragment_order`."""
+    if ROWS % 64 == 0:
+        xr, xi = load_complex(table, tl.arange(0, ROWS * COLUMNS), SIZE, SIGN)
+        return _from_fragments(xr, ROWS, COLUMNS), _from_fragments(xi, ROWS, COLUMNS)
+    else:
+        at = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        return load_complex(table, at, SIZE, SIGN)
+
+
+@triton.jit
+def store_fragments(table, xr, xi, SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Store (ROWS, COLUMNS) values, ROWS a multiple of 64, as float16 in the order of `fragment_order`."""
+    at = tl.arange(0, ROWS * COLUMNS)
+    tl.store(table + at, _to_fragments(xr.to(tl.float16), ROWS, COLUMNS))
+    tl.store(table + SIZE + at, _to_fragments(xi.to(tl.float16), ROWS, COLUMNS))
 
 
 @triton.jit
