@@ -28,12 +28,12 @@ from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
 
-# Positions of a block of the gates, and its warps: the fastest by measurement.
+# Positions of a block of the gates, for one warp, and of their backward pass: the fastest by measurement.
 _BLOCK = 512
-_WARPS = 2
-# Blocks that one program of the gates' backward pass takes, as far as there are enough for all multiprocessors: sums
-# over its positions, which take all warps, are made once.
-_MOST_BLOCKS = 8
+_BACKWARD_BLOCK = 256
+# Blocks that one program of the backward pass takes, as far as there are enough for all multiprocessors: sums over its
+# positions are made once.
+_MOST_BLOCKS = 16
 _PROGRAMS = 8448
 # Length from which on a product of its own keeps a GPU busy for every sequence.
 _OWN_PRODUCT = 16_384
@@ -123,12 +123,12 @@ class _Groups:
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
-        block = _block(length)
+        block = _block(length, _BLOCK)
         peaks = a.new_empty((batch, channels, triton.cdiv(length, block)), dtype=torch.float32) if with_peaks else None
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
             a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, peaks, channels, length,
             *a.stride()[:2], *b.stride()[:2], TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, PEAKS=with_peaks,
-            num_warps=_WARPS,
+            num_warps=1,
         )  # fmt: skip
         return y, None if peaks is None else peaks.amax(2)
 
@@ -139,7 +139,7 @@ class _Groups:
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
-        block = _block(length)
+        block = _block(length, _BACKWARD_BLOCK)
         blocks = triton.cdiv(length, block)
         per_program = max(1, min(_MOST_BLOCKS, batch * blocks * channels // _PROGRAMS))
         shares = triton.cdiv(batch * blocks, per_program)
@@ -153,7 +153,7 @@ class _Groups:
         gate_backward[(channels * shares,)](
             a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, peaks, y, *partials,
             batch, channels, length, *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0), per_program,
-            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, HAS_Y=again, num_warps=_WARPS,
+            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, HAS_Y=again, num_warps=1,
         )  # fmt: skip
         sums.add(group, partials[0])
         if isinstance(other, int):
@@ -280,9 +280,9 @@ class _FusedMixer(torch.autograd.Function):
         return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None, None
 
 
-def _block(length: int) -> int:
-    """Positions of one program of the gates."""
-    block: int = min(_BLOCK, max(16, triton.next_power_of_2(length)))
+def _block(length: int, most: int) -> int:
+    """Positions of a block."""
+    block: int = min(most, max(16, triton.next_power_of_2(length)))
     return block
 
 

@@ -184,7 +184,7 @@ class _Mlp(torch.autograd.Function):
         width = len(b1)
         for rows, g, out, middle in itertools.zip_longest(*chunks, kept):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
-            per_block, columns = 32, min(128, triton.next_power_of_2(width))
+            per_block, columns = 64, min(128, triton.next_power_of_2(width))
             partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
             kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
                 inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns, AGAIN=middle is None

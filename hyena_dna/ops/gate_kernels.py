@@ -1,9 +1,12 @@
 """Triton kernels of the short convolution with its gate: projections are read once, gated products written once.
 
-A program works on a block of positions of one channel, four neighbours a lane: positions come and go in aligned groups
-of four, and what a few taps reach to both sides lies in the groups before and after. Loads of shifted positions, which
-no alignment would help, never happen. Sums over positions are written per program, and added by the caller in one
+A program works on a block of positions of one channel, eight neighbours a lane: they come and go in aligned groups of
+eight, and what a few taps reach to both sides lies in the four before and the four after. Loads of shifted positions,
+which no alignment would help, never happen. Sums over positions are written per program, and added by the caller in one
 order. The bias of the linear projection is added here, which spares the projection a pass over its output.
+
+Behind the end of a sequence gradients and gated values are zero, and with them all that is made of them; projections
+there have a bias, and mean nothing.
 """
 
 from __future__ import annotations
@@ -26,53 +29,89 @@ def _four(p, t, length):
 
 
 @triton.jit
-def _store_four(p, t, length, x0, x1, x2, x3):
-    at = t[:, None] + tl.arange(0, 4)[None, :]
-    x = tl.reshape(tl.join(tl.join(x0, x2), tl.join(x1, x3)), (t.shape[0], 4))
-    tl.store(p + at, x.to(p.dtype.element_ty), mask=at < length)
+def _eight(p, t, length):
+    """Values at positions t to t + 7, zero behind the sequence, as eight tensors; t a multiple of eight."""
+    at = t[:, None] + tl.arange(0, 8)[None, :]
+    x = tl.load(p + at, mask=at < length, other=0.0).to(tl.float32)
+    even, odd = tl.split(tl.reshape(x, (x.shape[0], 2, 2, 2)))
+    even0, even1 = tl.split(even)
+    odd0, odd1 = tl.split(odd)
+    x0, x4 = tl.split(even0)
+    x2, x6 = tl.split(even1)
+    x1, x5 = tl.split(odd0)
+    x3, x7 = tl.split(odd1)
+    return x0, x1, x2, x3, x4, x5, x6, x7
 
 
 @triton.jit
-def _projected(p, bias, t, length):
-    """Projections with their bias at t to t + 3."""
-    x = _four(p, t, length)
-    # No bias outside the sequence: the convolution is padded with zeros.
-    b0 = tl.where((t >= 0) & (t < length), bias, 0.0)
-    b1 = tl.where((t >= 0) & (t + 1 < length), bias, 0.0)
-    b2 = tl.where((t >= 0) & (t + 2 < length), bias, 0.0)
-    b3 = tl.where((t >= 0) & (t + 3 < length), bias, 0.0)
-    return x[0] + b0, x[1] + b1, x[2] + b2, x[3] + b3
+def _store_eight(p, t, length, x):
+    even = tl.join(tl.join(x[0], x[4]), tl.join(x[2], x[6]))
+    odd = tl.join(tl.join(x[1], x[5]), tl.join(x[3], x[7]))
+    at = t[:, None] + tl.arange(0, 8)[None, :]
+    tl.store(p + at, tl.reshape(tl.join(even, odd), (t.shape[0], 8)).to(p.dtype.element_ty), mask=at < length)
 
 
 @triton.jit
-def _tap(around, weight, s: tl.constexpr, TAPS: tl.constexpr):
-    """The convolution without its bias at t + s, from projections at t - 4, t - 3, ..."""
-    y = around[s + 4] * tl.load(weight + TAPS - 1).to(tl.float32)
-    for j in tl.static_range(1, TAPS):
-        y += around[s + 4 - j] * tl.load(weight + TAPS - 1 - j).to(tl.float32)
+def _plus(x, bias):
+    y = ()
+    for i in tl.static_range(len(x)):
+        y = y + (x[i] + bias,)
     return y
 
 
 @triton.jit
-def _short(p, in_bias, weight, bias, t, length, TAPS: tl.constexpr):
-    """The short convolution at t to t + 3."""
-    around = _projected(p, in_bias, t - 4, length) + _projected(p, in_bias, t, length)
-    return (
-        _tap(around, weight, 0, TAPS) + bias,
-        _tap(around, weight, 1, TAPS) + bias,
-        _tap(around, weight, 2, TAPS) + bias,
-        _tap(around, weight, 3, TAPS) + bias,
-    )
+def _products(x, y, COUNT: tl.constexpr):
+    """Of the first COUNT tensors."""
+    z = ()
+    for i in tl.static_range(COUNT):
+        z = z + (x[i] * y[i],)
+    return z
 
 
 @triton.jit
-def _store_peak(peak, t, length, x0, x1, x2, x3):
-    """The largest magnitude of the block, of positions in the sequence."""
-    largest = tl.where(t < length, tl.abs(x0), 0.0)
-    largest = tl.maximum(largest, tl.where(t + 1 < length, tl.abs(x1), 0.0))
-    largest = tl.maximum(largest, tl.where(t + 2 < length, tl.abs(x2), 0.0))
-    largest = tl.maximum(largest, tl.where(t + 3 < length, tl.abs(x3), 0.0))
+def _taps(weight, TAPS: tl.constexpr):
+    """The taps, from the one of the position itself backwards."""
+    taps = ()
+    for j in tl.static_range(TAPS):
+        taps = taps + (tl.load(weight + TAPS - 1 - j).to(tl.float32),)
+    return taps
+
+
+@triton.jit
+def _projected(p, bias, t, length):
+    """Projections with their bias at t - 4 to t + 7."""
+    # No bias before the sequence: the convolution is padded with zeros.
+    return _plus(_four(p, t - 4, length), tl.where(t > 0, bias, 0.0)) + _plus(_eight(p, t, length), bias)
+
+
+@triton.jit
+def _short(around, taps, bias, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """The short convolution at COUNT positions from t on, of projections from t - 4 on."""
+    y = ()
+    for s in tl.static_range(COUNT):
+        x = around[s + 4] * taps[0] + bias
+        for j in tl.static_range(1, TAPS):
+            x += around[s + 4 - j] * taps[j]
+        y = y + (x,)
+    return y
+
+
+@triton.jit
+def _store_peak(peak, x):
+    """The largest magnitude of the block."""
+    largest = tl.abs(x[0])
+    for i in tl.static_range(1, 8):
+        largest = tl.maximum(largest, tl.abs(x[i]))
     tl.store(peak, tl.max(largest, axis=0))
+
+
+@triton.jit
+def _inside(x, t, length):
+    """Eight tensors, zero behind the sequence."""
+    y = ()
+    for i in tl.static_range(8):
+        y = y + (tl.where(t + i < length, x[i], 0.0),)
+    return y
 
 
 @triton.jit
@@ -89,83 +128,61 @@ def gate_forward(
     row = tl.program_id(0) // blocks
     c = (row % channels).to(tl.int64)
     batch = (row // channels).to(tl.int64)
-    t = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK // 4) * 4
+    t = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK // 8) * 8
     a_row = a + batch * a_batch + c * a_channel
     b_row = b + batch * b_batch + c * b_channel
-    out = y + row.to(tl.int64) * length
     in_bias, bias = tl.load(in_a + c).to(tl.float32), tl.load(bias_a + c).to(tl.float32)
-    x = _short(a_row, in_bias, weight_a + c * TAPS, bias, t, length, TAPS)
+    x = _short(_projected(a_row, in_bias, t, length), _taps(weight_a + c * TAPS, TAPS), bias, 8, TAPS)
     if B_IS == "projection":
         in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
-        other = _short(b_row, in_bias, weight_b + c * TAPS, bias, t, length, TAPS)
+        other = _short(_projected(b_row, in_bias, t, length), _taps(weight_b + c * TAPS, TAPS), bias, 8, TAPS)
+        x = _products(x, other, 8)
     if B_IS == "values":
-        other = _four(b_row, t, length)
-    if B_IS != "none":
-        x = (x[0] * other[0], x[1] * other[1], x[2] * other[2], x[3] * other[3])
-    _store_four(out, t, length, x[0], x[1], x[2], x[3])
+        x = _products(x, _eight(b_row, t, length), 8)
+    _store_eight(y + row.to(tl.int64) * length, t, length, x)
     if PEAKS:
-        _store_peak(peaks + tl.program_id(0), t, length, x[0], x[1], x[2], x[3])
-
-
-@triton.jit
-def _d_projected(d, weight, s: tl.constexpr, TAPS: tl.constexpr):
-    """Gradient of the projection at t + s, from those of the convolution at t, t + 1, ..."""
-    y = d[s] * tl.load(weight + TAPS - 1).to(tl.float32)
-    for j in tl.static_range(1, TAPS):
-        y += d[s + j] * tl.load(weight + TAPS - 1 - j).to(tl.float32)
-    return y
+        if B_IS != "values":
+            x = _inside(x, t, length)
+        _store_peak(peaks + tl.program_id(0), x)
 
 
 @triton.jit
 def _no_sums(BLOCK: tl.constexpr, TAPS: tl.constexpr):
-    zero = tl.zeros((BLOCK // 4,), dtype=tl.float32)
+    zero = tl.zeros((BLOCK // 8,), dtype=tl.float32)
     return (zero,) * (TAPS + 2)
 
 
 @triton.jit
-def _add_gradients(sums, d, around, weight, d_a, t, length, TAPS: tl.constexpr):
-    """Of one group: of the projection at t to t + 3, stored; of taps and both biases, added to `sums`."""
-    x0, x1 = _d_projected(d, weight, 0, TAPS), _d_projected(d, weight, 1, TAPS)
-    x2, x3 = _d_projected(d, weight, 2, TAPS), _d_projected(d, weight, 3, TAPS)
-    _store_four(d_a, t, length, x0, x1, x2, x3)
-    inside = tl.where(t < length, x0, 0.0) + tl.where(t + 1 < length, x1, 0.0)
-    inside += tl.where(t + 2 < length, x2, 0.0) + tl.where(t + 3 < length, x3, 0.0)
+def _add_gradients(sums, d, around, taps, d_a, t, length, TAPS: tl.constexpr):
+    """Of one group, from the gradient `d` of its convolution at t, t + 1, ..., as far as the taps reach.
+
+    Of the projection at t to t + 7, stored; of taps and both biases, added to `sums`.
+    """
+    x = ()
+    for s in tl.static_range(8):
+        value = d[s] * taps[0]
+        for j in tl.static_range(1, TAPS):
+            value += d[s + j] * taps[j]
+        x = x + (value,)
+    _store_eight(d_a, t, length, x)
     added = ()
     for j in tl.static_range(TAPS):
         # Tap j meets the projection TAPS - 1 - j positions before.
-        d_tap = d[0] * around[5 + j - TAPS] + d[1] * around[6 + j - TAPS]
-        d_tap += d[2] * around[7 + j - TAPS] + d[3] * around[8 + j - TAPS]
-        added = added + (sums[j] + d_tap,)
-    return added + (sums[TAPS] + (d[0] + d[1] + d[2] + d[3]), sums[TAPS + 1] + inside)
+        total = sums[j]
+        for s in tl.static_range(8):
+            total += d[s] * around[s + 5 + j - TAPS]
+        added = added + (total,)
+    of_bias, of_in_bias = sums[TAPS], sums[TAPS + 1]
+    for s in tl.static_range(8):
+        of_bias += d[s]
+        of_in_bias += x[s]
+    return added + (of_bias, of_in_bias)
 
 
 @triton.jit
 def _store_sums(partial, sums, TAPS: tl.constexpr):
     for j in tl.static_range(TAPS + 2):
         tl.store(partial + j, tl.sum(sums[j], axis=0))
-
-
-@triton.jit
-def _eight(around, weight, bias, TAPS: tl.constexpr):
-    """The short convolution at t to t + 7, from projections at t - 4 to t + 7."""
-    return (
-        _tap(around, weight, 0, TAPS) + bias,
-        _tap(around, weight, 1, TAPS) + bias,
-        _tap(around, weight, 2, TAPS) + bias,
-        _tap(around, weight, 3, TAPS) + bias,
-        _tap(around, weight, 4, TAPS) + bias,
-        _tap(around, weight, 5, TAPS) + bias,
-        _tap(around, weight, 6, TAPS) + bias,
-        _tap(around, weight, 7, TAPS) + bias,
-    )
-
-
-@triton.jit
-def _times_eight(a, b):
-    return (
-        a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3],
-        a[4] * b[4], a[5] * b[5], a[6] * b[6], a[7] * b[7],
-    )  # fmt: skip
 
 
 @triton.jit
@@ -180,10 +197,11 @@ def gate_backward(
     (batch, channels, blocks) are the largest magnitudes of its gradient, and with HAS_Y the output is made again, into
     `y`.
     """
+    REACH: tl.constexpr = 7 + TAPS
     blocks = tl.cdiv(length, BLOCK)
     c = (tl.program_id(0) % channels).to(tl.int64)
     share = tl.program_id(0) // channels
-    taps_a, taps_b = weight_a + c * TAPS, weight_b + c * TAPS
+    taps_a, taps_b = _taps(weight_a + c * TAPS, TAPS), _taps(weight_b + c * TAPS, TAPS)
     first = tl.load(in_a + c).to(tl.float32)
     short_a = tl.load(bias_a + c).to(tl.float32)
     second = tl.load(in_b + c).to(tl.float32)
@@ -192,34 +210,32 @@ def gate_backward(
     for unit in range(share * per_program, tl.minimum((share + 1) * per_program, batch * blocks)):
         sequence = (unit // blocks).to(tl.int64)
         block = unit % blocks
-        t = block * BLOCK + tl.arange(0, BLOCK // 4) * 4
+        t = block * BLOCK + tl.arange(0, BLOCK // 8) * 8
         row = sequence * channels + c
         a_row = a + sequence * a_batch + c * a_channel
         b_row = b + sequence * b_batch + c * b_channel
         d_a_row = d_a + sequence * d_a_batch + c * length
         d_b_row = d_b + sequence * d_b_batch + c * length
         grad_row = grad + row * length
-        g = _four(grad_row, t, length) + _four(grad_row, t + 4, length)
-        near = _projected(a_row, first, t - 4, length) + _projected(a_row, first, t, length)
+        g = _eight(grad_row, t, length) + _four(grad_row, t + 8, length)
+        near = _projected(a_row, first, t, length)
         if B_IS == "none":
             sums_a = _add_gradients(sums_a, g, near, taps_a, d_a_row, t, length, TAPS)
         if B_IS == "values":
-            value = _four(b_row, t, length) + _four(b_row, t + 4, length)
-            sums_a = _add_gradients(sums_a, _times_eight(g, value), near, taps_a, d_a_row, t, length, TAPS)
-            x0, x1 = _tap(near, taps_a, 0, TAPS) + short_a, _tap(near, taps_a, 1, TAPS) + short_a
-            x2, x3 = _tap(near, taps_a, 2, TAPS) + short_a, _tap(near, taps_a, 3, TAPS) + short_a
+            value = _eight(b_row, t, length) + _four(b_row, t + 8, length)
+            sums_a = _add_gradients(sums_a, _products(g, value, REACH), near, taps_a, d_a_row, t, length, TAPS)
+            x = _short(near, taps_a, short_a, 8, TAPS)
             if HAS_Y:
-                _store_four(y + row * length, t, length, x0 * value[0], x1 * value[1], x2 * value[2], x3 * value[3])
-            d0, d1, d2, d3 = g[0] * x0, g[1] * x1, g[2] * x2, g[3] * x3
-            _store_four(d_b_row, t, length, d0, d1, d2, d3)
-            _store_peak(peaks + row * blocks + block, t, length, d0, d1, d2, d3)
+                _store_eight(y + row * length, t, length, _products(x, value, 8))
+            d = _products(g, x, 8)
+            _store_eight(d_b_row, t, length, d)
+            _store_peak(peaks + row * blocks + block, d)
         if B_IS == "projection":
-            around_a = near + _projected(a_row, first, t + 4, length)
-            around_b = _projected(b_row, second, t - 4, length) + _projected(b_row, second, t, length)
-            around_b = around_b + _projected(b_row, second, t + 4, length)
-            d = _times_eight(g, _eight(around_b, taps_b, short_b, TAPS))
+            around_a = near + _plus(_four(a_row, t + 8, length), first)
+            around_b = _projected(b_row, second, t, length) + _plus(_four(b_row, t + 8, length), second)
+            d = _products(g, _short(around_b, taps_b, short_b, REACH, TAPS), REACH)
             sums_a = _add_gradients(sums_a, d, around_a, taps_a, d_a_row, t, length, TAPS)
-            d = _times_eight(g, _eight(around_a, taps_a, short_a, TAPS))
+            d = _products(g, _short(around_a, taps_a, short_a, REACH, TAPS), REACH)
             sums_b = _add_gradients(sums_b, d, around_b, taps_b, d_b_row, t, length, TAPS)
     part = (share * channels + c) * (TAPS + 2)
     _store_sums(partial_a + part, sums_a, TAPS)
