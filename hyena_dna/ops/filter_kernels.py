@@ -107,7 +107,7 @@ def _next_argument(pack, parts, x, k, INNER: tl.constexpr, E: tl.constexpr, W: t
 @triton.jit
 def _window(rate, time, shift):
     """The decaying window; rates of channels and times of positions are broadcast against each other."""
-    return tl.exp(-rate * time) + shift
+    return tl.exp2((rate * -1.4426950408889634) * time) + shift
 
 
 @triton.jit

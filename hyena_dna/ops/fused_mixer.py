@@ -28,9 +28,8 @@ from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
 
-# Positions of a block of the gates, for one warp, and of their backward pass: the fastest by measurement.
+# Positions of a block of the gates, for one warp: the fastest by measurement.
 _BLOCK = 512
-_BACKWARD_BLOCK = 256
 # Blocks that one program of the backward pass takes, as far as there are enough for all multiprocessors: sums over its
 # positions are made once.
 _MOST_BLOCKS = 16
@@ -123,7 +122,7 @@ class _Groups:
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
         y = a.new_empty((batch, channels, length))
-        block = _block(length, _BLOCK)
+        block = _block(length)
         peaks = a.new_empty((batch, channels, triton.cdiv(length, block)), dtype=torch.float32) if with_peaks else None
         gate_forward[(batch * channels * triton.cdiv(length, block),)](
             a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, peaks, channels, length,
@@ -139,7 +138,7 @@ class _Groups:
         a, in_a, taps_a, bias_a = self[group]
         b, in_b, taps_b, bias_b, kind = self._other(group, other)
         batch, channels, length = a.shape
-        block = _block(length, _BACKWARD_BLOCK)
+        block = _block(length)
         blocks = triton.cdiv(length, block)
         per_program = max(1, min(_MOST_BLOCKS, batch * blocks * channels // _PROGRAMS))
         shares = triton.cdiv(batch * blocks, per_program)
@@ -280,9 +279,9 @@ class _FusedMixer(torch.autograd.Function):
         return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None, None
 
 
-def _block(length: int, most: int) -> int:
-    """Positions of a block."""
-    block: int = min(most, max(16, triton.next_power_of_2(length)))
+def _block(length: int) -> int:
+    """Positions of one program of the gates."""
+    block: int = min(_BLOCK, max(16, triton.next_power_of_2(length)))
     return block
 
 

@@ -66,17 +66,17 @@ def column_sums(x: torch.Tensor) -> torch.Tensor:
     x = x.contiguous()
     width = x.shape[-1]
     rows = x.numel() // width
-    padded, per_block, per_program, programs = _tiles(width, rows)
+    padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
     partial = x.new_empty((programs, width), dtype=torch.float32)
     kernels.column_sums[(programs,)](x, partial, rows, width, per_program, ROWS=per_block, WIDTH=padded)
     return partial.sum(0)
 
 
-def _tiles(width: int, rows: int, elements: int = _ELEMENTS) -> tuple[int, int, int, int]:
+def _tiles(width: int, rows: int, elements: int, most: int) -> tuple[int, int, int, int]:
     """Padded width, rows per block, blocks per program, programs."""
     padded = triton.next_power_of_2(width)
     per_block = max(1, elements // padded)
-    programs, per_program = shares(triton.cdiv(rows, per_block), _PROGRAMS)
+    programs, per_program = shares(triton.cdiv(rows, per_block), most)
     return padded, per_block, per_program, programs
 
 
@@ -100,7 +100,7 @@ class _AddNorm(torch.autograd.Function):
         # What the backward pass needs of the stream, in as few bits as the norm has.
         unit = torch.empty_like(normed) if keep else None
         rstd = stream.new_empty(rows) if keep else None
-        padded, per_block, _, _ = _tiles(width, rows)
+        padded, per_block, _, _ = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
             branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
             HAS_RESIDUAL=residual is not None, KEEP=keep, ROWS=per_block, WIDTH=padded,
@@ -117,7 +117,7 @@ class _AddNorm(torch.autograd.Function):
         width = unit.shape[-1]
         rows = unit.numel() // width
         # Fewer elements leave registers for more programs at a time, which wait for memory in turn.
-        padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 2)
+        padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 4, 4 * _PROGRAMS)
         d_branch = torch.empty_like(unit, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(unit, dtype=torch.float32) if ctx.has_residual else None
         partial = rstd.new_empty((programs, 2, width))

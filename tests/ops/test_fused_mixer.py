@@ -136,7 +136,7 @@ def test_programs_of_the_gates_take_several_blocks(monkeypatch: pytest.MonkeyPat
 
     expected = gradients()
     # Three blocks in each of three sequences, four a program: shares end within sequences, and the last is short.
-    monkeypatch.setattr(module, "_BACKWARD_BLOCK", 16)
+    monkeypatch.setattr(module, "_BLOCK", 16)
     monkeypatch.setattr(module, "_MOST_BLOCKS", 4)
     monkeypatch.setattr(module, "_PROGRAMS", 1)
     for found, exact in zip(gradients(), expected, strict=True):

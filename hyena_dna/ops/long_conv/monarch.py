@@ -32,8 +32,10 @@ __all__ = [
 # Sequences that one program along rows takes, as far as there are enough for all multiprocessors.
 _MOST_SEQUENCES = 8
 _PROGRAMS = 2112
-# Registers of a thread that leave a multiprocessor room for three programs, where few of them are missed.
+# Registers of a thread that leave a multiprocessor room for three programs along rows, or four along split columns,
+# where few of them are missed.
 _FEW_REGISTERS = 168
+_FEW_REGISTERS_OF_COLUMNS = 128
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -92,7 +94,7 @@ def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> 
         programs, per_program = _row_programs(plan, channels)
         passes.rows_spectrum[programs](
             values, root / (bound * scale), plan.f1, plan.f2, plan.there, *plan.outer, channels, per_program,
-            **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
+            **plan.row_launch, N1=plan.n1,
         )  # fmt: skip
     return Spectrum(values, bound)
 
@@ -314,13 +316,14 @@ def _columns_forward(
     batch, channels, length = x.shape
     passes.columns_forward[(batch * channels * (plan.n2 // plan.columns),)](
         x, first, scale, out, *plan.column_tables, channels, length, *x.stride()[:2],
-        **plan.outer_launch, HAS_FIRST=first is not None,
+        **plan.outer_launch, COLUMNS=plan.columns, HAS_FIRST=first is not None,
+        maxnreg=_FEW_REGISTERS_OF_COLUMNS if plan.split else None,
     )  # fmt: skip
 
 
 def _columns_inverse(plan: MonarchPlan, work: torch.Tensor, scale: torch.Tensor, y: torch.Tensor) -> None:
     """The last pass over the first of `work` that `y` (batch, channels, length) has room for."""
     batch, channels, length = y.shape
-    passes.columns_inverse[(batch * channels * (plan.n2 // plan.columns),)](
-        work, scale.contiguous(), y, *plan.column_tables, length, **plan.outer_launch
+    passes.columns_inverse[(batch * channels * (plan.n2 // plan.columns_back),)](
+        work, scale.contiguous(), y, *plan.column_tables, length, **plan.outer_launch, COLUMNS=plan.columns_back
     )

@@ -29,7 +29,8 @@ class MonarchPlan:
         r1: first radix of a row.
         r2: second radix of a row.
         tile: rows that one program transforms.
-        columns: columns that one program of the outer passes transforms.
+        columns: columns that one program of the first pass transforms.
+        columns_back: columns that one program of the last pass does.
         split: whether the columns' transform is split once more, into radix 16 twice.
         f1: (2, r1, r1) Fourier matrix, with the quarter where n1 is 1; f2 (2, r2, r2) without.
         there: (2, r1 * tile * r2), the twiddle of `tile` rows as (r1, tile * r2), on the way to the spectrum, in the
@@ -49,6 +50,7 @@ class MonarchPlan:
     r2: int
     tile: int
     columns: int
+    columns_back: int
     split: bool
     f1: torch.Tensor
     f2: torch.Tensor
@@ -70,8 +72,7 @@ class MonarchPlan:
     def outer_launch(self) -> dict[str, Any]:
         """Constants of the kernels that work along columns."""
         return {
-            "R": self.f_outer.shape[-1], "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "COLUMNS": self.columns,
-            "num_stages": 1,
+            "R": self.f_outer.shape[-1], "SPLIT": self.split, "N1": self.n1, "N2": self.n2, "num_stages": 1
         }  # fmt: skip
 
     @property
@@ -157,6 +158,7 @@ def _plan(size: int, device: torch.device) -> MonarchPlan:
         r2=r2,
         tile=tile,
         columns=min(n2, 32 if split else MOST_TILE_POINTS // n1),
+        columns_back=min(n2, 64 if split else MOST_TILE_POINTS // n1),
         split=split,
         f1=fourier(r1, quarter=n1 == 1),
         f2=fourier(r2),
