@@ -21,7 +21,7 @@ _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
 # that their sums are small.
 _PROGRAMS = 1056
-_MLP_ROWS = 262_144
+_MLP_ROWS = 524_288
 # The output of GELU is kept where it takes up to this share of the device's memory, a 256th, for every MLP.
 _KEPT_SHARE = 256
 _Gradients = tuple[torch.Tensor | None, ...]

@@ -61,7 +61,11 @@ def _plus(x, bias):
 
 @triton.jit
 def _products(x, y, COUNT: tl.constexpr):
-    """Of the first COUNT tensors."""
+    """Of the first COUNT tensors; x never has more of them than y.
+
+    Triton tells calls apart by all their tensors in a row, whichever tuple they are in: of 8 and 12, and of 12 and 8,
+    would be one function to it.
+    """
     z = ()
     for i in tl.static_range(COUNT):
         z = z + (x[i] * y[i],)
@@ -227,15 +231,15 @@ def gate_backward(
             x = _short(near, taps_a, short_a, 8, TAPS)
             if HAS_Y:
                 _store_eight(y + row * length, t, length, _products(x, value, 8))
-            d = _products(g, x, 8)
+            d = _products(x, g, 8)
             _store_eight(d_b_row, t, length, d)
             _store_peak(peaks + row * blocks + block, d)
         if B_IS == "projection":
             around_a = near + _plus(_four(a_row, t + 8, length), first)
             around_b = _projected(b_row, second, t, length) + _plus(_four(b_row, t + 8, length), second)
-            d = _products(g, _short(around_b, taps_b, short_b, REACH, TAPS), REACH)
+            d = _products(_short(around_b, taps_b, short_b, REACH, TAPS), g, REACH)
             sums_a = _add_gradients(sums_a, d, around_a, taps_a, d_a_row, t, length, TAPS)
-            d = _products(g, _short(around_a, taps_a, short_a, REACH, TAPS), REACH)
+            d = _products(_short(around_a, taps_a, short_a, REACH, TAPS), g, REACH)
             sums_b = _add_gradients(sums_b, d, around_b, taps_b, d_b_row, t, length, TAPS)
     part = (share * channels + c) * (TAPS + 2)
     _store_sums(partial_a + part, sums_a, TAPS)

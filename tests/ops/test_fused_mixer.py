@@ -205,4 +205,4 @@ def test_more_taps_are_refused_because_kernels_would_be_wrong(
     with torch.no_grad():
         expected = made.double()(u.double())
         found = fused(made.float(), u, None)
-    assert (found - expected).norm() > 0.1 * expected.norm()
+    assert (found - expected).norm() > 0.02 * expected.norm()
