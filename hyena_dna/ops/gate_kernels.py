@@ -63,8 +63,8 @@ def _plus(x, bias):
 def _products(x, y, COUNT: tl.constexpr):
     """Of the first COUNT tensors; x never has more of them than y.
 
-    Triton tells calls apart by all their tensors in a row, whichever tuple they are in: of 8 and 12, and of 12 and 8,
-    would be one function to it.
+    Triton 3.6 tells calls apart by all their tensors in a row, whichever tuple they are in: of 8 and 12, and of 12 and
+    8, would be one function to it.
     """
     z = ()
     for i in tl.static_range(COUNT):

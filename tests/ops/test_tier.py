@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -52,41 +51,24 @@ def test_what_cannot_be_is_refused(value: str, reason: str, monkeypatch: pytest.
         tier.is_fused(torch.device("cuda", 0))
 
 
-def test_the_self_check_finds_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_checks_find_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
-    from hyena_dna.ops.long_conv import monarch
+    from hyena_dna.ops import kernel_checks
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    right = monarch.monarch_long_conv
-    assert tier._self_check(device) <= tier._TOLERANCE
-    monkeypatch.setattr(monarch, "monarch_long_conv", lambda u, kernel: right(u, kernel) * 1.01)
-    assert tier._self_check(device) > tier._TOLERANCE
+    monkeypatch.delenv("HYENA_DNA_TIER", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    seen = []
 
+    def wrong(device: torch.device) -> str:
+        seen.append((str(device), torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        return "mixers are computed wrong (relative error 1.0e-01)"
 
-def test_the_check_of_filters_finds_waves_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed")
-    from hyena_dna.ops import fused_filter
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    right = fused_filter.fused_filter
-    assert tier._filter_check(device) <= tier._TOLERANCE
-    monkeypatch.setattr(
-        fused_filter, "fused_filter", lambda shape, bands, *rest: right(shape, bands * (1 + 1e-4), *rest)
-    )
-    assert tier._filter_check(device) > 3 * tier._TOLERANCE
-
-
-def test_the_check_of_linear_layers_finds_products_of_unsplit_operands(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed")
-    from hyena_dna.ops import fused_linear
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    right = fused_linear.split_linear
-    assert tier._linear_check(device) <= tier._LINEAR_TOLERANCE
-
-    def plain(*given: Any, **options: Any) -> Any:
-        layer = right(*given, **options)
-        return layer._replace(low=torch.zeros_like(layer.low))
-
-    monkeypatch.setattr(fused_linear, "split_linear", plain)
-    assert tier._linear_check(device) > 10 * tier._LINEAR_TOLERANCE
+    monkeypatch.setattr(kernel_checks, "wrong_kernel", wrong)
+    with torch.inference_mode(), caplog.at_level(logging.WARNING):
+        assert not tier.is_fused(torch.device("cuda", 0))
+    assert seen == [("cuda:0", True, False)]
+    assert "not used: mixers are computed wrong" in caplog.text
+    tier._decide.cache_clear()
+    monkeypatch.setattr(kernel_checks, "wrong_kernel", lambda _: 1 / 0)
+    assert not tier.is_fused(torch.device("cuda", 0))
+    assert "they fail to run (ZeroDivisionError" in caplog.text
