@@ -19,26 +19,29 @@ from click.exceptions import NoArgsIsHelpError
 
 from hyena_dna.errors import InputError, RunError, escape
 
-# In the order of a user's journey; the module of a command is its name with underscores.
-COMMANDS = (
-    "simulate",
-    "pretrain",
-    "finetune",
-    "predict",
-    "embed",
-    "likelihood",
-    "score-variants",
-    "merge",
-    "mutagenesis",
-    "inspect",
-    "generate",
-    "convert",
-    "release",
-    "reproduce",
-    "info",
-    "doctor",
-    "bench",
-)
+# In the order of a user's journey, each with the first line of its help; the module of a command is its name with
+# underscores.
+COMMANDS = {
+    "simulate": "Write a simulated genome with elements, genes, variants and reads whose truth is known.",
+    "pretrain": "Pretrain a DNA language model on a genome.",
+    "finetune": "Fine-tune a model to classify sequences or to predict a number of them.",
+    "predict": "Predict labels, or a number, with a fine-tuned model.",
+    "embed": "Embed regions, sequences or reads: one vector each, or one per bin or base.",
+    "likelihood": "Score sequences: log-likelihood, perplexity, bits per base, and tracks of every base.",
+    "score-variants": "Score the effect of variants: log P(alternative) - log P(reference), in nats, on both strands.",
+    "merge": "Join the outputs of `score-variants --shard 1/n` to `n/n`.",
+    "mutagenesis": "Mutate every base of a region to every other one, and score what that does.",
+    "inspect": "Look inside a model on one sequence of at most 4,096 bp.",
+    "generate": "Sample DNA: each base is drawn from what the model expects after all bases before it.",
+    "convert": "Convert a model SRC of any published layout into a model directory DST, or one of ours into theirs.",
+    "release": "Make a model directory DST, to pass on, of a finished run RUN.",
+    "reproduce": "Rebuild a table of the results page and print it as Markdown, or its numbers with --json.",
+    "info": "Say what a model or run directory, or a file of published weights, is; without PATH, list the bundled "
+    "models.",
+    "doctor": "Check this installation: versions, devices, operators, arithmetic, caches and memory.",
+    "bench": "Measure speed, memory and exactness of the operators and models, beside other implementations in one "
+    "run.",
+}
 
 VERSIONED = ("torch", "lightning", "pysam", "pyfaidx", "numpy")
 
@@ -49,20 +52,29 @@ _REFUSALS = {
 }  # fmt: skip
 
 
+def load_command(name: str) -> click.Command:
+    """A command, from its module."""
+    command = importlib.import_module(f"pipelines.{name.replace('-', '_')}").command
+    assert isinstance(command, click.Command)
+    # Every module calls its command `command`; people call it by the module's name.
+    command.name = name
+    return command
+
+
 class _Commands(click.RichGroup):
-    """A group that imports a command's module when the command is asked for."""
+    """A group that imports a command's module when the command is run; a list of them needs their first lines alone."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(f"pipelines.{cmd_name.replace('-', '_')}").command
-        assert isinstance(command, click.Command)
-        # Every module calls its command `command`; people call it by the module's name.
-        command.name = cmd_name
-        return command
+        return click.RichCommand(name=cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name and command else None, rest
 
 
 def versions() -> list[tuple[str, str]]:

@@ -97,6 +97,13 @@ def test_help_is_quick_and_complete() -> None:
     assert min(seconds) < 0.3
 
 
+def test_the_list_of_commands_says_what_they_say_of_themselves() -> None:
+    for name, line in cli.COMMANDS.items():
+        text = cli.load_command(name).help
+        assert text is not None
+        assert " ".join(text.split("\n\n")[0].split()) == line
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_shows_examples_and_coordinates(name: str) -> None:
     result = run(name, "--help")

@@ -96,6 +96,16 @@ def test_outputs_and_all_gradients(
     compare(pairs, made, exact, 2e-3 * made.config.n_filters)
 
 
+def test_frozen_filters() -> None:
+    made, u = operator(3, False, 40), torch.randn(2, 40, 4, device=DEVICE)
+    trained = [parameter for name, parameter in made.named_parameters() if "filter_fn" not in name]
+    grad = torch.randn_like(u)
+    expected = torch.autograd.grad(fused(made, u, None), trained, grad)
+    made.filter_fn.requires_grad_(False)
+    found = torch.autograd.grad(fused(made, u, None), trained, grad)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize(("order", "leading_conv"), [(2, False), (3, False), (2, True)])
 def test_spectra_in_place_of_kernels(order: int, leading_conv: bool) -> None:
     made = operator(order, leading_conv, 50).eval()

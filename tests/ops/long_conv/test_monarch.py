@@ -73,6 +73,23 @@ def test_programs_along_rows_take_several_sequences(batch: int, channels: int, m
     compare(batch, channels, 5000)
 
 
+@pytest.mark.parametrize("length", [300, 5000])
+def test_kernels_that_want_no_gradient_cost_none(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    u, kernel, skip, grad = inputs(2, 2, length)
+    u.requires_grad_()
+    y = monarch_long_conv(u, kernel.requires_grad_(), skip.requires_grad_())
+    (expected,) = torch.autograd.grad(y, [u], grad)
+
+    def never(*_: object) -> torch.Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(monarch, "_d_kernel_of_tiles", never)
+    monkeypatch.setattr(monarch, "_d_kernel_of_rows", never)
+    frozen = monarch_long_conv(u, kernel.detach(), skip.detach())
+    assert torch.equal(frozen, y)
+    assert torch.equal(torch.autograd.grad(frozen, [u], grad)[0], expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch", "channels", "length"), LARGE)
 def test_outputs_and_gradients_of_long_sequences(batch: int, channels: int, length: int) -> None:
