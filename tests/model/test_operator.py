@@ -103,6 +103,7 @@ def test_the_future_has_no_gradient(leading_conv: bool, order: int) -> None:
 
 def test_the_causality_tests_catch_a_transform_of_the_sequence_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transforms, "fast_fft_size", lambda minimum, **_: (minimum + 1) // 2 + 1)
+    monkeypatch.setattr(fft, "_is_small", lambda _: False)
     assert leak(make_operator()) > 1e-4
 
 

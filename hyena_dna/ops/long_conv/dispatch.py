@@ -105,7 +105,7 @@ def choose(
     if impl != "auto":
         return impl
     fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)
-    pays = not alone or u.numel() > FEW_VALUES
+    pays = not alone or u.numel() > FEW_VALUES["cuda"]
     return "monarch" if precision == "fast" and fits and pays and is_fused(u.device) else "fft"
 
 

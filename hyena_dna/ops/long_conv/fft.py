@@ -1,8 +1,8 @@
 """The long convolution by FFTs, with a backward pass of its own.
 
 Autograd through `torch.fft` would transform complex sequences of full length in the backward pass and keep every
-spectrum alive in between. Here the inputs alone are saved, and spectra are made again where they are needed. Inputs on
-a GPU that are too small for that to matter are left to autograd.
+spectrum alive in between. Here the inputs alone are saved, and spectra are made again where they are needed. Inputs too
+small for that to matter are left to autograd.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fft_long_conv(
     Returns:
         (batch, channels, length), in the dtype of `u`; `out` where it is given.
     """
-    if out is None and _waits_for_launches(u):
+    if out is None and _is_small(u):
         return plain_long_conv(u, kernel, skip)
     if out is not None or not torch.is_grad_enabled():
         return _convolve(u, kernel, skip, torch.empty_like(u) if out is None else out)
@@ -48,8 +48,8 @@ def fft_long_conv(
     return y
 
 
-def _waits_for_launches(u: torch.Tensor) -> bool:
-    return u.device.type == "cuda" and u.numel() <= FEW_VALUES
+def _is_small(u: torch.Tensor) -> bool:
+    return u.numel() <= FEW_VALUES.get(u.device.type, 0)
 
 
 def _convolve(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:

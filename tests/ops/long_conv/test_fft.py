@@ -12,7 +12,14 @@ from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
 from hyena_dna.ops.long_conv.transforms import RightAngleTransform
 
+is_small = fft._is_small
 LENGTHS = [1, 2, 3, 63, 64, 65, 500, 1000, 1026]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about what larger inputs get."""
+    monkeypatch.setattr(fft, "_is_small", lambda _: False)
 
 
 def inputs(
@@ -54,8 +61,10 @@ def test_float64_equals_the_definition(length: int) -> None:
     assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
 
 
-def test_small_inputs_on_a_gpu_are_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fft, "_waits_for_launches", lambda _: True)
+def test_small_inputs_are_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_small(torch.empty(1, 64, 1024))
+    assert not is_small(torch.empty(1, 65, 1024))
+    monkeypatch.setattr(fft, "_is_small", is_small)
     arguments = inputs(7, grad=True)
     exact = reference_long_conv(*(x.detach() for x in arguments))
     assert relative_error(fft_long_conv(*arguments), exact) < 1e-13
