@@ -68,6 +68,7 @@ class RunCounts:
     _begin: tuple[str, int] | None = None
     _end: tuple[str, int] | None = None
     _first: list[tuple[str, str]] = field(default_factory=list)
+    _runs: int = 0
     _last: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -110,6 +111,7 @@ class RunCounts:
         else:
             self.in_order &= pos > self._end[1] if chrom == self._end[0] else chrom not in self.undeclared.contigs
         self.undeclared.contigs[chrom] = None
+        self._runs += 1
         self._end, self._last = site, alleles
 
     def _rank(self, entry: Top, top: int) -> None:
@@ -160,7 +162,8 @@ class RunCounts:
             self.in_order &= chrom != here or pos >= at
             self.in_order &= not ((set(self.undeclared.contigs) - {here}) & set(other.undeclared.contigs))
             self.in_order &= chrom == here or here not in other.undeclared.contigs
-        whole = other._begin == other._end == self._end
+        # Records out of order can come back to a position.
+        whole = other._runs == 1 and other._begin == self._end
         self._end, self._last = other._end, [*self._last, *other._last] if whole else other._last
 
     def to_json(self) -> dict[str, Any]:

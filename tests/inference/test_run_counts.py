@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hyena_dna.genome.vcf_header import FIXED_COLUMNS, parse_header
@@ -27,6 +27,8 @@ def count(sites: list[tuple[str, int, str]]) -> RunCounts:
     return counts
 
 
+# A chunk that ends at the position where it began, after others.
+@example([("b", 1, "C"), ("b", 1, "C"), ("a", 1, "C"), ("b", 1, "G"), ("b", 1, "C")], [1, 4])
 @given(SITES, st.lists(st.integers(0, 12), max_size=4))
 @settings(max_examples=400, deadline=None)
 def test_chunks_add_up_to_the_whole(sites: list[tuple[str, int, str]], cuts: list[int]) -> None:

@@ -7,13 +7,13 @@ from typing import Literal, get_args
 import torch
 
 from hyena_dna.ops.long_conv.fft import fft_long_conv
-from hyena_dna.ops.long_conv.plain import FEW_VALUES
+from hyena_dna.ops.long_conv.plain import FEW_VALUES, plain_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
 from hyena_dna.ops.tier import is_fused
 
 __all__ = ["MONARCH_LENGTH", "Implementation", "Precision", "choose", "long_conv"]
 
-Implementation = Literal["auto", "reference", "fft", "monarch"]
+Implementation = Literal["auto", "reference", "rfft", "fft", "monarch"]
 Precision = Literal["high", "fast"]
 
 MONARCH_LENGTH = 1 << 20
@@ -42,10 +42,11 @@ def long_conv(
         u: (batch, channels, length), any floating dtype.
         kernel: (channels, length), float32 or float64; lower precision loses accuracy that no implementation restores.
         skip: (channels,), or None for no direct term.
-        impl: `reference` (the definition, float64 sums, O(length^2)), `fft` (FFTs in float32, or float64 for float64
-            inputs), `monarch` (tensor cores through Triton, float16 operands, up to `MONARCH_LENGTH` positions), `auto`
-            (`monarch` where that can run, `fast` is asked for and `u` is not small, `fft` everywhere else). An
-            implementation that cannot do what is asked raises; none is replaced.
+        impl: `reference` (the definition, float64 sums, O(length^2)), `rfft` (real FFTs in float32, or float64 for
+            float64 inputs, differentiated by autograd), `fft` (the same in pieces, with a backward pass of its own that
+            keeps no spectra), `monarch` (tensor cores through Triton, float16 operands, up to `MONARCH_LENGTH`
+            positions), `auto` (`rfft` where `u` is small, `monarch` where that can run and `fast` is asked for, `fft`
+            everywhere else). An implementation that cannot do what is asked raises; none is replaced.
         precision: largest relative L2 error against float64 on the same inputs, before rounding to the dtype of `u`:
             `high` 1e-5, `fast` 2e-3. All but `monarch` meet `high` at every length up to 1,000,000 and beyond.
         out: where to write, in shape and dtype of `u`, which it may be itself; only without autograd.
@@ -70,6 +71,8 @@ def long_conv(
     match chosen:
         case "reference":
             return reference_long_conv(u, kernel, skip)
+        case "rfft":
+            return plain_long_conv(u, kernel, skip)
         case "monarch":
             # Triton is there on GPUs only.
             from hyena_dna.ops.long_conv.monarch import monarch_long_conv
@@ -104,9 +107,11 @@ def choose(
         raise ValueError("monarch computes with precision fast, not high")
     if impl != "auto":
         return impl
+    small = u.numel() <= FEW_VALUES.get(u.device.type, 0)
     fits = u.shape[-1] <= MONARCH_LENGTH and torch.float64 not in (u.dtype, kernel.dtype)
-    pays = not alone or u.numel() > FEW_VALUES["cuda"]
-    return "monarch" if precision == "fast" and fits and pays and is_fused(u.device) else "fft"
+    if precision == "fast" and fits and not (alone and small) and is_fused(u.device):
+        return "monarch"
+    return "rfft" if small else "fft"
 
 
 def _check(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None) -> None:

@@ -1,8 +1,7 @@
 """The long convolution by FFTs, with a backward pass of its own.
 
 Autograd through `torch.fft` would transform complex sequences of full length in the backward pass and keep every
-spectrum alive in between. Here the inputs alone are saved, and spectra are made again where they are needed. Inputs too
-small for that to matter are left to autograd.
+spectrum alive in between. Here the inputs alone are saved, and spectra are made again where they are needed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 
-from hyena_dna.ops.long_conv.plain import FEW_VALUES, plain_long_conv
 from hyena_dna.ops.long_conv.transforms import Transform, choose_transform
 from hyena_dna.ops.threads import run_pieces
 from hyena_dna.ops.workspace import rows_per_chunk
@@ -40,16 +38,10 @@ def fft_long_conv(
     Returns:
         (batch, channels, length), in the dtype of `u`; `out` where it is given.
     """
-    if out is None and _is_small(u):
-        return plain_long_conv(u, kernel, skip)
     if out is not None or not torch.is_grad_enabled():
         return _convolve(u, kernel, skip, torch.empty_like(u) if out is None else out)
     y: torch.Tensor = _LongConv.apply(u, kernel, skip)  # type: ignore[no-untyped-call]
     return y
-
-
-def _is_small(u: torch.Tensor) -> bool:
-    return u.numel() <= FEW_VALUES.get(u.device.type, 0)
 
 
 def _convolve(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None, out: torch.Tensor) -> torch.Tensor:

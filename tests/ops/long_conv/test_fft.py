@@ -7,19 +7,12 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from hyena_dna.ops import workspace
-from hyena_dna.ops.long_conv import fft, transforms
+from hyena_dna.ops.long_conv import transforms
 from hyena_dna.ops.long_conv.fft import fft_long_conv
 from hyena_dna.ops.long_conv.reference import reference_long_conv
 from hyena_dna.ops.long_conv.transforms import RightAngleTransform
 
-is_small = fft._is_small
 LENGTHS = [1, 2, 3, 63, 64, 65, 500, 1000, 1026]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests are about what larger inputs get."""
-    monkeypatch.setattr(fft, "_is_small", lambda _: False)
 
 
 def inputs(
@@ -59,23 +52,6 @@ def test_float64_equals_the_definition(length: int) -> None:
     exact = reference_long_conv(u, kernel, skip)
     assert relative_error(fft_long_conv(u, kernel, skip), exact) < 1e-13
     assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
-
-
-def test_small_inputs_are_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_small(torch.empty(1, 64, 1024))
-    assert not is_small(torch.empty(1, 65, 1024))
-    monkeypatch.setattr(fft, "_is_small", is_small)
-    arguments = inputs(7, grad=True)
-    exact = reference_long_conv(*(x.detach() for x in arguments))
-    assert relative_error(fft_long_conv(*arguments), exact) < 1e-13
-    u, kernel, _ = arguments
-    assert relative_error(fft_long_conv(u, kernel), reference_long_conv(u, kernel)) < 1e-13
-    assert gradcheck(fft_long_conv, arguments)
-    assert gradgradcheck(fft_long_conv, arguments)
-    low = fft_long_conv(u.detach().bfloat16(), kernel.detach().float(), arguments[2].detach().bfloat16())
-    assert low.dtype == torch.bfloat16
-    with torch.no_grad():
-        assert fft_long_conv(*arguments, out=torch.empty_like(u)).data_ptr() != u.data_ptr()
 
 
 @pytest.mark.parametrize("length", LENGTHS)
