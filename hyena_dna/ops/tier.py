@@ -60,10 +60,10 @@ def _obstacle(index: int) -> str | None:
         return "the GPU is older than compute capability 8.0"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    # Triton is there on GPUs only.
-    from hyena_dna.ops.kernel_checks import wrong_kernel
-
     try:
+        # Triton is there on GPUs only, and even its import can fail.
+        from hyena_dna.ops.kernel_checks import wrong_kernel
+
         # In a thread of its own, which the caller's modes of autograd, autocast and hooks do not reach.
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(wrong_kernel, torch.device("cuda", index)).result()

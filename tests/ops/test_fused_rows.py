@@ -31,7 +31,9 @@ def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("width", [48, 128])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("stream_counts", [False, True])
-def test_add_norm(width: int, started: bool, stream_counts: bool) -> None:
+# What the interpreter rounds to bfloat16 it cuts off, which is twice as far.
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
+def test_add_norm(width: int, started: bool, stream_counts: bool, dtype: torch.dtype, limit: float) -> None:
     made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
     exact = wide(made)
     grads = torch.randn(2, 2, 37, width, device=DEVICE)
@@ -39,7 +41,7 @@ def test_add_norm(width: int, started: bool, stream_counts: bool) -> None:
     def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         branch, residual, weight, bias = values
         if single:
-            normed, stream = fused_add_norm(branch, residual if started else None, weight, bias, 1e-5, torch.float32)
+            normed, stream = fused_add_norm(branch, residual if started else None, weight, bias, 1e-5, dtype)
         else:
             stream = branch + residual if started else branch
             normed = F.layer_norm(stream, (width,), weight, bias, 1e-5)
@@ -49,8 +51,10 @@ def test_add_norm(width: int, started: bool, stream_counts: bool) -> None:
         return [normed, stream], list(torch.autograd.grad(outputs, needed, sent))
 
     found, expected = run(made, True), run(exact, False)
-    close(found[0], expected[0], 1e-6)
-    close(found[1], expected[1], 1e-6)
+    close(found[0], expected[0], limit)
+    close(found[1], expected[1], limit)
+    # The stream has all its bits whatever the norm is rounded to.
+    close(found[0][1:], expected[0][1:], 1e-6)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(5, 24), (130, 96)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -72,3 +73,7 @@ def test_what_the_checks_find_is_told(monkeypatch: pytest.MonkeyPatch, caplog: p
     monkeypatch.setattr(kernel_checks, "wrong_kernel", lambda _: 1 / 0)
     assert not tier.is_fused(torch.device("cuda", 0))
     assert "they fail to run (ZeroDivisionError" in caplog.text
+    tier._decide.cache_clear()
+    monkeypatch.setitem(sys.modules, "hyena_dna.ops.kernel_checks", None)
+    assert not tier.is_fused(torch.device("cuda", 0))
+    assert "they fail to run (ModuleNotFoundError" in caplog.text
