@@ -14,6 +14,7 @@ from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops.workspace import rows_per_chunk
 
 if TYPE_CHECKING:
+    from hyena_dna.ops.fused_filter import FilterNetwork
     from hyena_dna.ops.long_conv.monarch import Spectrum
 
 __all__ = ["ImplicitFilter", "Sine", "decay_rates", "positional_features"]
@@ -166,7 +167,7 @@ class ImplicitFilter(nn.Module):
         self.implicit_filter[str(2 * config.filter_num_inner_mlps + 2)] = nn.Linear(width, channels, bias=False)
         self._known = _KnownFilters()
 
-    def forward(self, length: int, *, fast: bool = False) -> torch.Tensor:
+    def forward(self, length: int) -> torch.Tensor:
         """Evaluate the filters at positions 0 to length - 1.
 
         In evaluation mode and without autograd, filters are kept until a parameter changes (of every mixer up to 32 MiB
@@ -174,18 +175,16 @@ class ImplicitFilter(nn.Module):
 
         Args:
             length: number of positions, at most `max_length`.
-            fast: through the fused kernels, for the `fast` long convolution; such filters are not kept.
 
         Returns:
             (n_filters, d_model, length), not to be written to.
         """
         if self.training or torch.is_grad_enabled():
-            # Fused optimisers write to parameters without counting it, so what was kept may be of an earlier step.
-            self._known = _KnownFilters()
-            return self._all(length, fast=fast)
+            self._forget()
+            return self._all(length)
         # Parameters made in inference mode do not count what is written to them.
-        if fast or self.bias.is_inference():
-            return self._all(length, fast=fast)
+        if self.bias.is_inference():
+            return self._all(length)
         (kernel,) = self._known.find(self, length) or self._known.keep(length, (self._all(length),))
         return kernel
 
@@ -199,11 +198,16 @@ class ImplicitFilter(nn.Module):
             One spectrum of (d_model, length) kernels for each of n_filters, with the direct terms in them.
         """
         # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_mixer import network_spectra
         from hyena_dna.ops.long_conv.monarch import Spectrum, monarch_spectrum
 
         def make() -> tuple[torch.Tensor, ...]:
-            kernels = self._all(length, fast=True)
-            made = [monarch_spectrum(*pair) for pair in zip(kernels, self.bias.view(kernels.shape[:2]), strict=True)]
+            network = self.network(length)
+            skips = self.bias.view(self.config.n_filters, self.config.d_model)
+            if network is not None:
+                made = network_spectra(network, skips)
+            else:
+                made = tuple(monarch_spectrum(*pair) for pair in zip(self._all(length), skips, strict=True))
             return tuple(part for spectrum in made for part in (spectrum.values, spectrum.bound))
 
         if self.training or self.bias.is_inference():
@@ -213,12 +217,37 @@ class ImplicitFilter(nn.Module):
             parts = self._known.find(self, key) or self._known.keep(key, make())
         return tuple(Spectrum(*pair) for pair in zip(parts[::2], parts[1::2], strict=True))
 
-    def _all(self, length: int, *, fast: bool = False) -> torch.Tensor:
+    def network(self, length: int) -> FilterNetwork | None:
+        """What the fused kernels make the filters from; None where they do not take such a network.
+
+        Args:
+            length: number of positions, at most `max_length`.
+        """
+        if self.training or torch.is_grad_enabled():
+            self._forget()
+        # Triton is there on GPUs only.
+        from hyena_dna.ops.fused_filter import FilterNetwork, FilterShape, is_supported
+
+        config = self.config
+        if not is_supported(config.filter_order, config.filter_emb_dim):
+            return None
+        first, *inner, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
+        sine = self.implicit_filter["1"]
+        assert isinstance(sine, Sine)
+        weights = [first.weight, first.bias, sine.freq]
+        weights += [value for layer in inner for value in (layer.weight, layer.bias)]
+        octaves = config.filter_waves == "octaves"
+        shape = FilterShape(length, float(config.max_length), config.modulation_shift, octaves)
+        return FilterNetwork(shape, *_tables(config, self.bias.device), (*weights, last.weight))
+
+    def _forget(self) -> None:
+        # Fused optimisers write to parameters without counting it, so what was kept may be of an earlier step.
+        self._known = _KnownFilters()
+
+    def _all(self, length: int) -> torch.Tensor:
         device = self.bias.device
         with torch.autocast(device.type, enabled=False):
-            if fast and self._is_supported:
-                kernel = self._fused(length)
-            elif torch.is_grad_enabled():
+            if torch.is_grad_enabled():
                 kernel = self._evaluate(0, length)
             else:
                 kernel = torch.empty(len(self.bias), length, dtype=self._dtype, device=device)
@@ -228,28 +257,6 @@ class ImplicitFilter(nn.Module):
                     stop = min(start + count, length)
                     kernel[:, start:stop] = self._evaluate(start, stop)
         return kernel.view(self.config.n_filters, self.config.d_model, length)
-
-    @property
-    def _is_supported(self) -> bool:
-        # Triton is there on GPUs only.
-        from hyena_dna.ops.fused_filter import is_supported
-
-        return is_supported(self.config.filter_order, self.config.filter_emb_dim)
-
-    def _fused(self, length: int) -> torch.Tensor:
-        """(n_filters * d_model, length)."""
-        from hyena_dna.ops.fused_filter import FilterShape, fused_filter
-
-        config = self.config
-        first, *inner, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
-        sine = self.implicit_filter["1"]
-        assert isinstance(sine, Sine)
-        weights = [first.weight, first.bias, sine.freq]
-        weights += [value for layer in inner for value in (layer.weight, layer.bias)]
-        tables = _tables(config, self.bias.device)
-        octaves = config.filter_waves == "octaves"
-        shape = FilterShape(length, float(config.max_length), config.modulation_shift, octaves)
-        return fused_filter(shape, *tables, [*weights, last.weight])
 
     @property
     def _dtype(self) -> torch.dtype:

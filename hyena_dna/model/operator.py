@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,6 +16,10 @@ from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS, short_conv
 from hyena_dna.ops.threads import run_pieces
 from hyena_dna.ops.workspace import Tile, cut_tiles, rows_per_chunk
+
+if TYPE_CHECKING:
+    from hyena_dna.ops.fused_filter import FilterNetwork
+    from hyena_dna.ops.long_conv.monarch import Spectrum
 
 __all__ = ["HyenaOperator"]
 
@@ -97,8 +102,12 @@ class HyenaOperator(nn.Module):
             linear_weight(self.in_proj), self.in_proj.bias, short.weight, short.bias,
             linear_weight(self.out_proj), self.out_proj.bias,
         )  # fmt: skip
-        length = u.shape[1]
-        kernels = self.filter_fn(length, fast=True) if torch.is_grad_enabled() else self.filter_fn.spectra(length)
+        length, filters = u.shape[1], self.filter_fn
+        kernels: torch.Tensor | FilterNetwork | tuple[Spectrum, ...] | None
+        if not torch.is_grad_enabled():
+            kernels = filters.spectra(length)
+        elif (kernels := filters.network(length)) is None:
+            kernels = filters(length)
         return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
 
     def project(self, u: torch.Tensor, group: int, count: int = 1) -> torch.Tensor:

@@ -5,8 +5,10 @@ one on the way back. States are (positions, W); the filters come out channels fi
 
 Numerics are those of the convolution that follows, whose operands are float16. Hidden layers are products of float16
 halves, since angles of a sine leave no room for less; a sine is right to 6e-7. The last layer, which nothing
-amplifies, has float16 operands: sines, which are at most one, and weights divided by the largest of their channel.
-Gradients are single TF32 products. Sums over positions are written per program, and added by the caller in one order.
+amplifies, has float16 operands: sines, which are at most one, and weights divided by the largest of their channel. What
+comes out stays divided by that, as float16 (`hyena_dna.ops.scaled_kernel`). Gradients come in the same form, and meet
+float16 operands too; those of hidden layers are single TF32 products. Sums over positions are written per program, and
+added by the caller in one order.
 
 The small weights lie in one buffer, `pack`: the first layer (W, E) and its bias, the frequencies of the sine, then
 weight (W, W) and bias of every inner layer. `parts` holds the halves of all that, one after the other.
@@ -112,11 +114,11 @@ def _window(rate, time, shift):
 
 @triton.jit
 def filter_forward(
-    pack, parts, bands, last, largest, rates, y, channels, length, max_length, shift,
+    pack, parts, bands, last, rates, y, channels, length, max_length, shift,
     INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """y (channels, length) = window times network; `last` (channels, W) float16, divided by `largest` (channels,)."""
+    """y (channels, length) float16 = window times network, of a last layer `last` (channels, W) float16."""
     n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
@@ -130,18 +132,17 @@ def filter_forward(
         weight = tl.load(last + c[None, :] * W + row[:, None], mask=(c < channels)[None, :], other=0.0)
         value = tl.dot(x, weight)
         rate = tl.load(rates + c, mask=c < channels, other=0.0)
-        factor = tl.load(largest + c, mask=c < channels, other=0.0)
-        value *= _window(rate[None, :], time[:, None], shift) * factor[None, :]
+        value *= _window(rate[None, :], time[:, None], shift)
         inside = (c < channels)[:, None] & (n < length)[None, :]
-        tl.store(y + c.to(tl.int64)[:, None] * length + n[None, :], tl.trans(value), mask=inside)
+        tl.store(y + c.to(tl.int64)[:, None] * length + n[None, :], tl.trans(value.to(tl.float16)), mask=inside)
 
 
 @triton.jit
 def sine_backward(
-    grad, last, rates, states, channels, length, max_length, shift,
+    grad, last, factor, rates, d_sines, channels, length, max_length, shift,
     W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the last sine, `states` (length, W)."""
+    """Gradient of the last sine, `d_sines` (length, W), of a last layer `last` (channels, W) float16 times `factor`."""
     n = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     row = tl.arange(0, W)
     time = _time(n, max_length)
@@ -153,19 +154,20 @@ def sine_backward(
         g = tl.load(grad + at, mask=inside & (n < length)[None, :], other=0.0)
         weight = tl.load(last + c[:, None] * W + row[None, :], mask=inside, other=0.0)
         rate = tl.load(rates + c, mask=c < channels, other=0.0)
-        d_x += tl.dot(tl.trans(g) * _window(rate[None, :], time[:, None], shift), weight, input_precision="tf32")
-    tl.store(states + n[:, None] * W + row[None, :], d_x, mask=(n < length)[:, None])
+        g = tl.trans(g).to(tl.float32) * _window(rate[None, :], time[:, None], shift)
+        d_x = tl.dot(g.to(tl.float16), weight, d_x)
+    tl.store(d_sines + n[:, None] * W + row[None, :], d_x * tl.load(factor), mask=(n < length)[:, None])
 
 
 @triton.jit
 def hidden_backward(
-    pack, parts, bands, states, partial, length, max_length, per_program,
+    pack, parts, bands, d_sines, sines, partial, length, max_length, per_program,
     INNER: tl.constexpr, E: tl.constexpr, PADDED: tl.constexpr, OCTAVES: tl.constexpr, W: tl.constexpr,
     POSITIONS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `pack`, of one share of the positions each: `partial` (programs, as long as `pack`).
 
-    `states` (length, W) holds the gradient of the last sines, which take its place.
+    `d_sines` (length, W) holds the gradient of the last sines, which go to `sines`, float16.
     """
     row = tl.arange(0, W)
     feature = tl.arange(0, PADDED)
@@ -178,21 +180,21 @@ def hidden_backward(
         n = block * POSITIONS + tl.arange(0, POSITIONS)
         at = n[:, None] * W + row[None, :]
         inside = (n < length)[:, None]
-        d_x = tl.load(states + at, mask=inside, other=0.0)
+        d_x = tl.load(d_sines + at, mask=inside, other=0.0)
         z = _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W)
         x = _sine(frequency * z)
-        arguments, sines = (z,), (x,)
+        arguments, states = (z,), (x,)
         for k in tl.static_range(INNER):
             z = _next_argument(pack, parts, x, k, INNER, E, W)
             x = _sine(frequency * z)
-            arguments, sines = arguments + (z,), sines + (x,)
-        tl.store(states + at, x, mask=inside)
+            arguments, states = arguments + (z,), states + (x,)
+        tl.store(sines + at, x.to(tl.float16), mask=inside)
         weights, biases = (), ()
         for k in tl.static_range(INNER, 0, -1):
             d_sine = d_x * _cosine(frequency * arguments[k])
             d_frequency += tl.sum(d_sine * arguments[k], axis=0)
             d_z = d_sine * frequency
-            weights = (tl.dot(tl.trans(d_z), sines[k - 1], d_weights[k - 1], input_precision="tf32"),) + weights
+            weights = (tl.dot(tl.trans(d_z), states[k - 1], d_weights[k - 1], input_precision="tf32"),) + weights
             biases = (d_biases[k] + tl.sum(d_z, axis=0),) + biases
             weight = tl.load(_inner(pack, k - 1, E, W) + row[:, None] * W + row[None, :])
             d_x = tl.dot(d_z, weight, input_precision="tf32")
@@ -213,10 +215,10 @@ def hidden_backward(
 
 @triton.jit
 def last_backward(
-    grad, states, rates, partial, channels, length, max_length, shift, per_program,
+    grad, sines, rates, partial, channels, length, max_length, shift, per_program,
     W: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the last layer, (channels, W) a share of the positions, from the last sines `states` (length, W)."""
+    """Gradient of the last layer, (channels, W) a share of the positions, from the last sines `sines` (length, W)."""
     c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     row = tl.arange(0, W)
     rate = tl.load(rates + c, mask=c < channels, other=0.0)
@@ -226,8 +228,8 @@ def last_backward(
         inside = n < length
         at = c.to(tl.int64)[:, None] * length + n[None, :]
         g = tl.load(grad + at, mask=(c < channels)[:, None] & inside[None, :], other=0.0)
-        g *= _window(rate[:, None], _time(n, max_length)[None, :], shift)
-        x = tl.load(states + n[:, None] * W + row[None, :], mask=inside[:, None], other=0.0)
-        total += tl.dot(g, x, input_precision="tf32")
+        g = g.to(tl.float32) * _window(rate[:, None], _time(n, max_length)[None, :], shift)
+        x = tl.load(sines + n[:, None] * W + row[None, :], mask=inside[:, None], other=0.0)
+        total = tl.dot(g.to(tl.float16), x, total)
     base = partial + tl.program_id(1) * channels * W
     tl.store(base + c[:, None] * W + row[None, :], total, mask=(c < channels)[:, None])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
+from hyena_dna.ops.fused_filter import FilterNetwork, fused_filter, fused_filter_backward
 from hyena_dna.ops.fused_rows import add_bias, column_sums
 from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
 from hyena_dna.ops.long_conv.monarch import (
@@ -24,6 +25,7 @@ from hyena_dna.ops.long_conv.monarch import (
     monarch_spectrum,
     wants_peaks,
 )
+from hyena_dna.ops.scaled_kernel import ScaledKernel
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer"]
@@ -65,7 +67,7 @@ class MixerWeights(NamedTuple):
 def fused_mixer(
     u: torch.Tensor,
     weights: MixerWeights,
-    kernels: torch.Tensor | Sequence[Spectrum],
+    kernels: torch.Tensor | FilterNetwork | Sequence[Spectrum],
     skips: torch.Tensor,
     *,
     leading_conv: bool,
@@ -74,12 +76,13 @@ def fused_mixer(
     """Mix positions: projections, short convolutions, gates, long convolutions, output projection.
 
     Linear layers run in the dtype of `u`, everything between them accumulates in float32. Differentiable once in `u`,
-    the weights, kernels and skips. Deterministic.
+    the weights, kernels (or what makes them) and skips. Deterministic.
 
     Args:
         u: (batch, length, d_model), bfloat16 or float16 (float32 works too).
         weights: the parameters, any floating dtype.
-        kernels: (filters, d_model, length), float32; or spectra, to which no gradient flows, of kernels and skips.
+        kernels: (filters, d_model, length), float32; or the network that makes them, of filters * d_model channels; or
+            spectra, to which no gradient flows, of kernels and skips.
         skips: (filters, d_model).
         leading_conv: whether the recurrence starts with a convolution (the Hyena paper's form).
         padding: (batch, length), true where a row has ended, or None.
@@ -93,11 +96,30 @@ def fused_mixer(
     taps = weights.short_weight.shape[-1]
     if taps > MOST_FUSED_TAPS:
         raise ValueError(f"the fused mixer takes short filters of up to {MOST_FUSED_TAPS} taps, not {taps}")
-    values, spectra = (kernels, None) if isinstance(kernels, torch.Tensor) else (None, tuple(kernels))
+    network = spectra = None
+    made_of: tuple[torch.Tensor, ...] = ()
+    if isinstance(kernels, torch.Tensor):
+        made_of = (kernels,)
+    elif isinstance(kernels, FilterNetwork):
+        network, made_of = kernels, kernels.weights
+    else:
+        spectra = tuple(kernels)
     # Within the function autograd is off, so it could not tell.
-    keep = torch.is_grad_enabled() and values is not None and (values.requires_grad or skips.requires_grad)
-    y: torch.Tensor = _FusedMixer.apply(u, *weights, values, skips, spectra, leading_conv, padding, keep)  # type: ignore[no-untyped-call]
+    wanted = spectra is None and any(value.requires_grad for value in (*made_of, skips))
+    form = _Form(network, spectra, leading_conv, padding, keep=torch.is_grad_enabled() and wanted)
+    y: torch.Tensor = _FusedMixer.apply(form, u, *weights, skips, *made_of)  # type: ignore[no-untyped-call]
     return y
+
+
+class _Form(NamedTuple):
+    """What a mixer is given that gets no gradient."""
+
+    network: FilterNetwork | None
+    spectra: tuple[Spectrum, ...] | None
+    leading_conv: bool
+    padding: torch.Tensor | None
+    keep: bool
+    """Whether kernels or skips want a gradient."""
 
 
 class _Groups:
@@ -198,10 +220,13 @@ class _Sums:
 
 class _FusedMixer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, (kernels, skips, spectra, leading_conv, padding, keep) = MixerWeights(*rest[:6]), rest[6:]
-        if kernels is not None:
-            spectra = tuple(monarch_spectrum(*pair) for pair in zip(kernels, skips, strict=True))
+    def forward(ctx: Any, form: _Form, u: torch.Tensor, *rest: Any) -> torch.Tensor:
+        weights, (skips, *made_of) = MixerWeights(*rest[:6]), rest[6:]
+        spectra, leading_conv = form.spectra, form.leading_conv
+        if form.network is not None:
+            spectra = network_spectra(form.network, skips)
+        elif spectra is None:
+            spectra = tuple(monarch_spectrum(*pair) for pair in zip(*made_of, skips, strict=True))
         batch, length, width = u.shape
         dtype = u.dtype
         projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
@@ -211,9 +236,9 @@ class _FusedMixer(torch.autograd.Function):
         sources: list[torch.Tensor | None] = []
         convolved = []
         for index, spectrum in enumerate(spectra):
-            if padding is not None:
-                z.masked_fill_(padding[:, None], 0)
-            if keep:
+            if form.padding is not None:
+                z.masked_fill_(form.padding[:, None], 0)
+            if form.keep:
                 y, source = convolve_keeping(z, spectrum, peak)
                 sources += [source.values, source.scale]
             else:
@@ -222,17 +247,20 @@ class _FusedMixer(torch.autograd.Function):
             is_last = index == len(spectra) - 1
             gate = _gate(groups, index, leading_conv)
             z, peak = groups.gate(gate, y, with_peaks=with_peaks and not is_last)
-        ctx.save_for_backward(u, *weights, projected, padding, *convolved, *_flat(spectra), *sources)
-        ctx.leading_conv, ctx.filters = leading_conv, len(spectra)
-        ctx.kernel_dtype, ctx.skips_dtype = (kernels.dtype, skips.dtype) if keep else (None, None)
+        # Of kernels no value is needed again, only what makes them.
+        parameters = [] if form.network is None else made_of
+        ctx.save_for_backward(u, *weights, projected, *parameters, *convolved, *_flat(spectra), *sources)
+        ctx.form, ctx.parameters, ctx.filters = form._replace(spectra=None), len(parameters), len(spectra)
+        ctx.skips_dtype, ctx.kernels_dtype = skips.dtype, made_of[0].dtype if made_of else None
         return _project_out(z, weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, *rest = ctx.saved_tensors
-        weights, (projected, padding, *tail) = MixerWeights(*rest[:6]), rest[6:]
-        filters, leading_conv = ctx.filters, ctx.leading_conv
+        weights, (projected, *tail) = MixerWeights(*rest[:6]), rest[6:]
+        (network, _, leading_conv, padding, _), filters = ctx.form, ctx.filters
+        parameters, tail = tail[: ctx.parameters], tail[ctx.parameters :]
         convolved, flat, sources = tail[:filters], tail[filters : 3 * filters], tail[3 * filters :]
         with_peaks = wants_peaks(u.shape[1])
         groups = _Groups(projected, weights, u.shape[-1])
@@ -240,7 +268,7 @@ class _FusedMixer(torch.autograd.Function):
         dtype, grad = u.dtype, grad.to(u.dtype)
         d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
         d_out_weight = None
-        d_kernels: list[torch.Tensor] = []
+        d_kernels: list[ScaledKernel] = []
         for index in reversed(range(filters)):
             is_last = index == filters - 1
             gate = _gate(groups, index, leading_conv)
@@ -253,7 +281,8 @@ class _FusedMixer(torch.autograd.Function):
             del d_z, found
             pair = slice(2 * index, 2 * index + 2)
             source = Source(*sources[pair]) if sources else None
-            d_z, d_kernel = convolve_backward(d_convolved, source, Spectrum(*flat[pair]), d_peak)
+            spectrum, half = Spectrum(*flat[pair]), network is not None
+            d_z, d_kernel = convolve_backward(d_convolved, source, spectrum, d_peak, half=half)
             if padding is not None:
                 d_z.masked_fill_(padding[:, None], 0)
             if d_kernel is not None:
@@ -272,22 +301,31 @@ class _FusedMixer(torch.autograd.Function):
             column_sums(grad),
         )
         typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
+        of_made: list[torch.Tensor] | list[None] = [None] * (len(ctx.needs_input_grad) - 9)
         if not d_kernels:
-            return d_u, *typed, None, None, None, None, None, None
+            return None, d_u, *typed, None, *of_made
         # The skip term is a part of the kernel's first value.
-        d_skips = torch.stack([d_kernel[:, 0] for d_kernel in d_kernels]).to(ctx.skips_dtype)
-        return d_u, *typed, _stack(d_kernels).to(ctx.kernel_dtype), d_skips, None, None, None, None
+        d_skips = torch.stack([values[:, 0] * scale for values, scale in d_kernels]).to(ctx.skips_dtype)
+        if any(ctx.needs_input_grad[9:]):
+            values, scale = (parts[0] if filters == 1 else torch.cat(parts) for parts in zip(*d_kernels, strict=True))
+            if network is None:
+                of_made = [values.unflatten(0, d_skips.shape).to(ctx.kernels_dtype)]
+            else:
+                network = network._replace(weights=tuple(parameters))
+                of_made = fused_filter_backward(network, ScaledKernel(values, scale))
+        return None, d_u, *typed, d_skips, *of_made
+
+
+def network_spectra(network: FilterNetwork, skips: torch.Tensor) -> tuple[Spectrum, ...]:
+    """Spectra of the kernels that a network makes, one for each row of skips (filters, d_model). Without autograd."""
+    values, scales = (part.chunk(len(skips)) for part in fused_filter(network))
+    return tuple(monarch_spectrum(*filter_) for filter_ in zip(values, skips, scales, strict=True))
 
 
 def _block(length: int) -> int:
     """Positions of one program of the gates."""
     block: int = min(_BLOCK, max(16, triton.next_power_of_2(length)))
     return block
-
-
-def _stack(values: list[torch.Tensor]) -> torch.Tensor:
-    # One filter of a million positions is not copied.
-    return values[0][None] if len(values) == 1 else torch.stack(values)
 
 
 def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:

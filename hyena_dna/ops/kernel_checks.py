@@ -67,26 +67,42 @@ def convolution_error(device: torch.device) -> float:
 def filter_error(device: torch.device) -> float:
     """Relative error against float64 of fused filters on ten octaves, at positions from 0 to 999."""
     generator = torch.Generator(device).manual_seed(0)
+    bands = 0.5 ** torch.arange(2, 12, device=device)
+    shape = fused_filter.FilterShape(1000, 1000.0, 0.05, octaves=True)
+    network = _network(shape, bands, 10.0, generator)
+    values, scale = fused_filter.fused_filter(network)
+    return _error(values * scale[:, None], _exact_filters(network))
+
+
+def _network(
+    shape: fused_filter.FilterShape, bands: torch.Tensor, frequency: float, generator: torch.Generator
+) -> fused_filter.FilterNetwork:
+    """A network of one inner layer and 16 channels."""
+    device = bands.device
 
     def draw(*size: int, std: float) -> torch.Tensor:
         return torch.randn(*size, device=device, generator=generator) * std
 
-    periods = 2.0 ** torch.arange(2, 12, device=device)
-    rates = torch.linspace(3, 15, 16, device=device)
-    frequency = torch.full((1, 64), 10.0, device=device)
-    first, inner, last = draw(64, 21, std=0.1), draw(64, 64, std=0.02), draw(16, 64, std=0.1)
-    biases = draw(2, 64, std=0.02)
-    weights = (first, biases[0], frequency, inner, biases[1], last)
-    shape = fused_filter.FilterShape(1000, 1000.0, 0.05, octaves=True)
-    found = fused_filter.fused_filter(shape, 1 / periods, rates, weights)
-    positions = torch.arange(1000, dtype=torch.float64, device=device)
-    time, angle = positions / 999, 2 * math.pi * positions[:, None] / periods.double()
+    features = 2 * len(bands) + 1
+    weights = (
+        draw(64, features, std=0.1), draw(64, std=0.02), torch.full((1, 64), frequency, device=device),
+        draw(64, 64, std=0.02), draw(64, std=0.02), draw(16, 64, std=0.1),
+    )  # fmt: skip
+    return fused_filter.FilterNetwork(shape, bands, torch.linspace(3, 15, 16, device=device), weights)
+
+
+def _exact_filters(network: fused_filter.FilterNetwork) -> torch.Tensor:
+    """(16, length), float64; differentiable where weights are float64."""
+    shape, bands, rates, weights = network
+    first, first_bias, frequency, inner, inner_bias, last = (weight.double() for weight in weights)
+    positions = torch.arange(shape.length, dtype=torch.float64, device=bands.device)
+    time = positions / (shape.max_length - 1)
+    angle = 2 * math.pi * positions[:, None] * bands.double() / (1 if shape.octaves else shape.max_length)
     x = torch.cat([time[:, None], angle.cos(), -angle.sin()], 1)
-    for weight, bias in ((first, biases[0]), (inner, biases[1])):
-        x = torch.sin(10 * (x @ weight.double().T + bias.double()))
-    window = torch.exp(-rates.double()[:, None] * time) + 0.05
-    expected = (last.double() @ x.T) * window
-    return _error(found, expected)
+    for weight, bias in ((first, first_bias), (inner, inner_bias)):
+        x = torch.sin(frequency * F.linear(x, weight, bias))
+    window = torch.exp(-rates.double()[:, None] * time) + shape.shift
+    return F.linear(last, x) * window
 
 
 def mixer_error(device: torch.device) -> float:
@@ -95,18 +111,23 @@ def mixer_error(device: torch.device) -> float:
     groups = 3 * width
     generator = torch.Generator(device).manual_seed(0)
     shapes = (
-        (2, length, width), (groups, width), (groups,), (groups, 1, 3), (groups,), (width, width), (width,),
-        (1, width, length), (1, width),
+        (2, length, width), (groups, width), (groups,), (groups, 1, 3), (groups,), (width, width), (width,), (1, width)
     )  # fmt: skip
-    leaves = [torch.randn(shape, device=device, generator=generator).requires_grad_() for shape in shapes]
-    u, *weights, kernels, skips = leaves
-    found = fused_mixer.fused_mixer(u, fused_mixer.MixerWeights(*weights), kernels, skips, leading_conv=False)
+    bands = torch.arange(1, 3, device=device).float()
+    # A low frequency: what is asked here is whether a gradient is right, not how rounding is amplified.
+    network = _network(fused_filter.FilterShape(length, float(length), 0.05), bands, 1.0, generator)
+    leaves = [torch.randn(shape, device=device, generator=generator) for shape in shapes] + list(network.weights)
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    u, *weights, skips = leaves[: len(shapes)]
+    network = network._replace(weights=tuple(leaves[len(shapes) :]))
+    found = fused_mixer.fused_mixer(u, fused_mixer.MixerWeights(*weights), network, skips, leading_conv=False)
     wide = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    u, in_weight, in_bias, taps, short_bias, out_weight, out_bias, kernels, skips = wide
+    u, in_weight, in_bias, taps, short_bias, out_weight, out_bias, skips = wide[: len(shapes)]
+    kernel = _exact_filters(network._replace(weights=tuple(wide[len(shapes) :])))
     projected = F.linear(u, in_weight, in_bias).transpose(1, 2)
     mixed = F.conv1d(projected, taps, short_bias, padding=taps.shape[-1] - 1, groups=groups)[..., :length]
     last, first, v = torch.split(mixed, width, dim=1)
-    z = plain_long_conv(v * first, kernels[0], skips[0]) * last
+    z = plain_long_conv(v * first, kernel, skips[0]) * last
     expected = F.linear(z.transpose(1, 2), out_weight, out_bias)
     grad = torch.randn(expected.shape, device=device, generator=generator)
     pairs = zip(

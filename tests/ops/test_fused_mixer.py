@@ -35,14 +35,19 @@ def operator(order: int, leading_conv: bool, length: int, taps: int = 3) -> Hyen
     return made.to(DEVICE)
 
 
-def fused(made: HyenaOperator, u: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+def fused(
+    made: HyenaOperator, u: torch.Tensor, padding: torch.Tensor | None, *, evaluated: bool = False
+) -> torch.Tensor:
+    """Filters through the fused kernels, or evaluated by PyTorch, as those of networks that the kernels do not take."""
     short, config = made.short_filter, made.config
     assert short.bias is not None
     weights = MixerWeights(
         made.in_proj.weight, made.in_proj.bias, short.weight, short.bias, made.out_proj.weight, made.out_proj.bias
     )
     skips = made.filter_fn.bias.view(config.n_filters, config.d_model)
-    kernels = made.filter_fn(u.shape[1])
+    kernels = made.filter_fn.network(u.shape[1])
+    if evaluated or kernels is None:
+        kernels = made.filter_fn(u.shape[1])
     return fused_mixer(u, weights, kernels, skips, leading_conv=config.leading_conv, padding=padding)
 
 
@@ -62,19 +67,20 @@ def compare(
 
 
 @pytest.mark.parametrize(
-    ("order", "leading_conv", "batch", "length", "padded", "taps"),
+    ("order", "leading_conv", "batch", "length", "padded", "taps", "evaluated"),
     [
-        (2, False, 2, 100, False, 3),
-        (3, False, 2, 65, True, 3),
-        (1, True, 1, 40, False, 4),
-        (2, True, 2, 33, True, 1),
+        (2, False, 2, 100, False, 3, False),
+        (3, False, 2, 65, True, 3, False),
+        (1, True, 1, 40, False, 4, False),
+        (2, True, 2, 33, True, 1, False),
+        (2, True, 2, 33, True, 1, True),
         # Too long for one kernel a sequence.
-        (3, False, 2, 4100, True, 3),
-        (2, False, 1, 4100, False, 3),
+        (3, False, 2, 4100, True, 3, False),
+        (2, False, 1, 4100, False, 3, True),
     ],
 )
 def test_outputs_and_all_gradients(
-    order: int, leading_conv: bool, batch: int, length: int, padded: bool, taps: int
+    order: int, leading_conv: bool, batch: int, length: int, padded: bool, taps: int, evaluated: bool
 ) -> None:
     made = operator(order, leading_conv, length, taps)
     exact = HyenaOperator(made.config).to(DEVICE).double()
@@ -86,7 +92,7 @@ def test_outputs_and_all_gradients(
         padding = torch.arange(length, device=DEVICE) >= lengths[:, None]
         grad = grad.masked_fill(padding[..., None], 0)
     wide, single = u.double().requires_grad_(), u.clone().requires_grad_()
-    expected, found = exact(wide, padding), fused(made, single, padding)
+    expected, found = exact(wide, padding), fused(made, single, padding, evaluated=evaluated)
     torch.autograd.backward([expected], [grad.double()])
     torch.autograd.backward([found], [grad])
     if padding is not None:
@@ -96,13 +102,21 @@ def test_outputs_and_all_gradients(
     compare(pairs, made, exact, 2e-3 * made.config.n_filters)
 
 
-def test_frozen_filters() -> None:
+@pytest.mark.parametrize("frozen", ["filter_fn", "implicit_filter"])
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_frozen_filters(frozen: str, evaluated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     made, u = operator(3, False, 40), torch.randn(2, 40, 4, device=DEVICE)
-    trained = [parameter for name, parameter in made.named_parameters() if "filter_fn" not in name]
+    trained = [parameter for name, parameter in made.named_parameters() if frozen not in name]
     grad = torch.randn_like(u)
-    expected = torch.autograd.grad(fused(made, u, None), trained, grad)
-    made.filter_fn.requires_grad_(False)
-    found = torch.autograd.grad(fused(made, u, None), trained, grad)
+    expected = torch.autograd.grad(fused(made, u, None, evaluated=evaluated), trained, grad)
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(frozen not in name)
+
+    def never(*_: object) -> list[torch.Tensor]:
+        raise AssertionError
+
+    monkeypatch.setattr(module, "fused_filter_backward", never)
+    found = torch.autograd.grad(fused(made, u, None, evaluated=evaluated), trained, grad)
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
@@ -117,10 +131,11 @@ def test_spectra_in_place_of_kernels(order: int, leading_conv: bool) -> None:
     skips = made.filter_fn.bias.view(made.config.n_filters, 4)
     u = torch.randn(2, 50, 4, device=DEVICE)
     with torch.no_grad():
-        kernels, spectra = made.filter_fn(50, fast=True), made.filter_fn.spectra(50)
+        network, spectra = made.filter_fn.network(50), made.filter_fn.spectra(50)
+        assert network is not None
         again = made.filter_fn.spectra(50)
         assert [part.values.data_ptr() for part in spectra] == [part.values.data_ptr() for part in again]
-        given = [fused_mixer(u, weights, value, skips, leading_conv=leading_conv) for value in (kernels, spectra)]
+        given = [fused_mixer(u, weights, value, skips, leading_conv=leading_conv) for value in (network, spectra)]
         assert torch.equal(*given)
         made.filter_fn.bias.mul_(2)
         assert made.filter_fn.spectra(50)[0].values.data_ptr() != spectra[0].values.data_ptr()

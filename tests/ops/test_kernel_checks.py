@@ -13,6 +13,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 from hyena_dna.ops import fused_filter, fused_linear, fused_mixer
 from hyena_dna.ops import kernel_checks as checks
 from hyena_dna.ops.long_conv import monarch
+from hyena_dna.ops.scaled_kernel import ScaledKernel
 from tests.leaves import DEVICE
 
 
@@ -26,9 +27,11 @@ def test_convolutions_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_filters_whose_waves_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     right = fused_filter.fused_filter
     assert checks.filter_error(DEVICE) <= checks.TOLERANCE
-    monkeypatch.setattr(
-        fused_filter, "fused_filter", lambda shape, bands, *rest: right(shape, bands * (1 + 1e-4), *rest)
-    )
+
+    def off(network: fused_filter.FilterNetwork) -> ScaledKernel:
+        return right(network._replace(bands=network.bands * (1 + 1e-4)))
+
+    monkeypatch.setattr(fused_filter, "fused_filter", off)
     assert checks.filter_error(DEVICE) > 3 * checks.TOLERANCE
 
 

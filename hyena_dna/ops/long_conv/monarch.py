@@ -17,6 +17,7 @@ from hyena_dna.ops.long_conv import monarch_passes as passes
 from hyena_dna.ops.long_conv import monarch_tiles as tiles
 from hyena_dna.ops.long_conv.monarch_plan import MOST_TILE_POINTS, MonarchPlan, monarch_plan
 from hyena_dna.ops.long_conv.sequence_sums import magnitudes
+from hyena_dna.ops.scaled_kernel import ScaledKernel
 
 __all__ = [
     "Source",
@@ -66,12 +67,15 @@ class Source:
     scale: torch.Tensor | None
 
 
-def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> Spectrum:
+def monarch_spectrum(
+    kernel: torch.Tensor, skip: torch.Tensor | None = None, factor: torch.Tensor | None = None
+) -> Spectrum:
     """Transform kernels once for any number of convolutions. Not differentiable.
 
     Args:
-        kernel: (channels, length), float32.
+        kernel: (channels, length), float32 or float16.
         skip: (channels,), the direct term, which is a part of the kernel's first value; or None.
+        factor: (channels,), positive, what kernels are to be multiplied by (but not direct terms); None for nothing.
     """
     channels, length = kernel.shape
     plan = monarch_plan(length, kernel.device)
@@ -80,8 +84,12 @@ def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> 
     first = None
     if skip is not None:
         first = skip.detach().float().contiguous()
+        if factor is not None:
+            first = first / factor
         peak, bound = peak + first.abs(), bound + first.abs()
-    scale, bound = _inverse(peak), torch.where(bound > 0, bound, 1.0)
+    # A power of two, so that values in float16 are not rounded again.
+    scale = torch.exp2(-torch.frexp(peak).exponent)
+    bound = torch.where(bound > 0, bound, 1.0)
     values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
     root = math.sqrt(plan.size)
     if plan.n1 == 1:
@@ -96,7 +104,7 @@ def monarch_spectrum(kernel: torch.Tensor, skip: torch.Tensor | None = None) -> 
             values, root / (bound * scale), plan.f1, plan.f2, plan.there, *plan.outer, channels, per_program,
             **plan.row_launch, N1=plan.n1,
         )  # fmt: skip
-    return Spectrum(values, bound)
+    return Spectrum(values, bound if factor is None else bound * factor)
 
 
 def monarch_long_conv(u: torch.Tensor, kernel: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
@@ -137,9 +145,10 @@ class _MonarchConv(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         values, bound, *source = ctx.saved_tensors
-        d_u, d_kernel = convolve_backward(grad, Source(*source) if source else None, Spectrum(values, bound))
-        if d_kernel is None:
+        d_u, found = convolve_backward(grad, Source(*source) if source else None, Spectrum(values, bound))
+        if found is None:
             return d_u, None, None
+        d_kernel = found.values
         return d_u, d_kernel.to(ctx.kernel_dtype), None if ctx.skip_dtype is None else d_kernel[:, 0].to(ctx.skip_dtype)
 
 
@@ -187,25 +196,32 @@ def _convolve(
 
 
 def convolve_backward(
-    grad: torch.Tensor, source: Source | None, spectrum: Spectrum, grad_peak: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Gradients of `convolve`: of the input in its dtype, of the kernels in float32, whose first value is the skip's.
+    grad: torch.Tensor,
+    source: Source | None,
+    spectrum: Spectrum,
+    grad_peak: torch.Tensor | None = None,
+    *,
+    half: bool = False,
+) -> tuple[torch.Tensor, ScaledKernel | None]:
+    """Gradients of `convolve`: of the input in its dtype, and of the kernels, whose first value is the skip's.
 
     Args:
         grad: (batch, channels, length), of the output.
         source: what `convolve_keeping` kept; None where the kernels want no gradient.
         spectrum: of the kernels.
         grad_peak: (batch, channels), the largest magnitudes of `grad`, as for `convolve`.
+        half: whether the gradient of the kernels is to be float16, with a scale; otherwise it is float32, and its scale
+            is one.
 
     Returns:
-        (batch, channels, length), and (channels, length) or None.
+        (batch, channels, length), and the kernels' gradient or None.
     """
     length = grad.shape[-1]
     plan = monarch_plan(length, grad.device)
     if grad.stride(-1) != 1:
         grad = grad.contiguous()
     if plan.n1 == 1:
-        d_kernel = None if source is None else _d_kernel_of_tiles(plan, grad, source.values)
+        d_kernel = None if source is None else _d_kernel_of_tiles(plan, grad, source.values, half=half)
         return _convolve_tiles(plan, grad, spectrum, -1), d_kernel
     scale = _scale(grad, grad_peak)
     work = _first_pass(plan, grad, scale)
@@ -217,10 +233,10 @@ def convolve_backward(
     del work
     if source is None or of_grad is None:
         return d_u, None
-    return d_u, _d_kernel_of_rows(plan, of_grad, scale, source, length)
+    return d_u, _d_kernel_of_rows(plan, of_grad, scale, source, length, half=half)
 
 
-def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor, *, half: bool) -> ScaledKernel:
     batch, channels, length = u.shape
     d_kernel = u.new_empty((channels, length), dtype=torch.float32)
     # Half a tile, for two transforms are held at a time.
@@ -239,12 +255,15 @@ def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor) -
         d_spectrum.sum(0), d_kernel, plan.f1, plan.f2, plan.back, channels, length, math.sqrt(plan.size),
         **plan.row_launch, num_warps=8,
     )  # fmt: skip
-    return d_kernel
+    if not half:
+        return ScaledKernel(d_kernel, d_kernel.new_ones(channels))
+    scale = _inverse(d_kernel.abs().amax(1))
+    return ScaledKernel((d_kernel * scale[:, None]).half(), scale.reciprocal_())
 
 
 def _d_kernel_of_rows(
-    plan: MonarchPlan, of_grad: torch.Tensor, g_scale: torch.Tensor, source: Source, length: int
-) -> torch.Tensor:
+    plan: MonarchPlan, of_grad: torch.Tensor, g_scale: torch.Tensor, source: Source, length: int, *, half: bool
+) -> ScaledKernel:
     """From the spectra of the gradient, which are overwritten, and of the input."""
     assert source.scale is not None
     batch, channels = of_grad.shape[:2]
@@ -257,9 +276,12 @@ def _d_kernel_of_rows(
         of_grad, source.values, products / (largest * head_room), plan.f1, plan.f2, plan.back, *plan.outer,
         batch, channels, per_program, **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
-    d_kernel = of_grad.new_empty((channels, length), dtype=torch.float32)
-    _columns_inverse(plan, of_grad, largest * (head_room * math.sqrt(plan.size)), d_kernel[None])
-    return d_kernel
+    scale = largest * (head_room * math.sqrt(plan.size))
+    one = torch.ones_like(scale)
+    # Sums of products of sequences of at most sqrt(M), so without their scale values are at most M^(1/4).
+    d_kernel = of_grad.new_empty((channels, length), dtype=torch.float16 if half else torch.float32)
+    _columns_inverse(plan, of_grad, one if half else scale, d_kernel[None])
+    return ScaledKernel(d_kernel, scale if half else one)
 
 
 def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign: int) -> torch.Tensor:

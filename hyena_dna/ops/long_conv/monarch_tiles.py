@@ -83,6 +83,7 @@ def tile_spectrum(
     t = tl.program_id(0) * T + tl.arange(0, T * R2) // R2
     inside = t < channels
     x = tl.load(kernel + t[None, :].to(tl.int64) * length + n, mask=(n < length) & inside[None, :], other=0.0)
+    x = x.to(tl.float32)
     if HAS_FIRST:
         x += tl.where(n == 0, tl.load(first + t, mask=inside, other=0.0)[None, :], 0.0)
     x *= tl.load(scale + t, mask=inside, other=0.0)[None, :]
