@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["linear_weight"]
+__all__ = ["linear_after_norm", "linear_weight"]
 
 
 def linear_weight(layer: nn.Module) -> torch.Tensor:
@@ -25,3 +25,21 @@ def linear_weight(layer: nn.Module) -> torch.Tensor:
     for adapter in layer.active_adapters:  # type: ignore[union-attr]
         weight = weight + layer.get_delta_weight(adapter)  # type: ignore[operator]
     return weight
+
+
+def linear_after_norm(layer: nn.Module, norm: nn.LayerNorm | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matrix and bias of a linear layer that has taken over the gain and the offset of the norm in front of it.
+
+    Args:
+        layer: as for `linear_weight`.
+        norm: the norm; None for the layer as it is.
+
+    Returns:
+        (out, in) and (out,).
+    """
+    weight, bias = linear_weight(layer), layer.bias
+    assert isinstance(bias, torch.Tensor)
+    if norm is None:
+        return weight, bias
+    # A product of matrices would be rounded by autocast.
+    return weight * norm.weight, bias + (weight * norm.bias).sum(1)

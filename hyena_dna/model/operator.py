@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyena_dna.model.adapters import linear_weight
+from hyena_dna.model.adapters import linear_after_norm, linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
@@ -55,13 +55,16 @@ class HyenaOperator(nn.Module):
         self.impl: Implementation = "auto"
         self.precision: Precision | None = None
 
-    def forward(self, u: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, u: torch.Tensor, padding: torch.Tensor | None = None, norm: nn.LayerNorm | None = None
+    ) -> torch.Tensor:
         """Mix positions.
 
         Args:
             u: (batch, length, d_model).
             padding: (batch, length), true where a row has ended; such positions are zeroed before every long
                 convolution, so that nothing in them reaches the FFT. None where no row is padded.
+            norm: the norm in front, where `u` lacks its gain and offset.
 
         Returns:
             (batch, length, d_model); padded positions hold finite values without meaning.
@@ -78,7 +81,9 @@ class HyenaOperator(nn.Module):
         fits = lower and config.short_filter_length <= MOST_FUSED_TAPS
         # The bias has the dtype that filters are made of.
         if fits and choose(u.transpose(1, 2), skips, impl=self.impl, precision=precision, alone=False) == "monarch":
-            return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding)
+            return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding, norm)
+        if norm is not None:
+            u = u * norm.weight + norm.bias
         kernels = self.filter_fn(u.shape[1])
         z = self.project(u, config.order)
         for n in range(config.order):
@@ -92,14 +97,16 @@ class HyenaOperator(nn.Module):
             z = z * self.project(u, config.order - 1 - n)
         return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
-    def _fused(self, u: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None) -> torch.Tensor:
+    def _fused(
+        self, u: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None, norm: nn.LayerNorm | None
+    ) -> torch.Tensor:
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 
         short = self.short_filter
         assert short.bias is not None
         weights = MixerWeights(
-            linear_weight(self.in_proj), self.in_proj.bias, short.weight, short.bias,
+            *linear_after_norm(self.in_proj, norm), short.weight, short.bias,
             linear_weight(self.out_proj), self.out_proj.bias,
         )  # fmt: skip
         length, filters = u.shape[1], self.filter_fn

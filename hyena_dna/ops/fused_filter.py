@@ -22,9 +22,9 @@ _MOST_FEATURES = 32
 # How each kernel is cut at a width of 64, the fastest by measurement: programs small enough that a multiprocessor holds
 # several.
 _FORWARD = {"POSITIONS": 64, "CHANNELS": 32, "num_warps": 4}
-_SINE = {"POSITIONS": 128, "CHANNELS": 64, "num_warps": 8}
+_SINE = {"POSITIONS": 64, "CHANNELS": 128, "num_warps": 4}
 _HIDDEN = {"POSITIONS": 32, "num_warps": 4}
-_LAST = {"POSITIONS": 32, "CHANNELS": 128, "num_warps": 8}
+_LAST = {"POSITIONS": 64, "CHANNELS": 128, "num_warps": 8}
 # Programs of the backward pass: as many as multiprocessors hold at a time, so that their sums are few.
 _PROGRAMS = 264
 

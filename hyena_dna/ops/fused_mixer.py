@@ -1,8 +1,8 @@
 """The Hyena recurrence, from normalised states to the output of the mixer, through fused kernels.
 
 What `hyena_dna.model.operator.HyenaOperator` computes step by step in PyTorch, which is the definition that this is
-tested against. Kept for the backward pass are the projections, what comes out of the long convolutions, and spectra of
-what goes into them; the last gated product is made again.
+tested against. Kept for the backward pass are the projections, what comes out of the long convolutions, spectra of what
+goes into them, and the last gated product.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class _Groups:
         return y, None if peaks is None else peaks.amax(2)
 
     def gate_gradients(
-        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums, *, again: bool = False
+        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
     ) -> _OtherGradient | None:
         """Gradients of `gate` into `sums`; where the other is a tensor, what belongs to it is returned."""
         a, in_a, taps_a, bias_a = self[group]
@@ -170,16 +170,15 @@ class _Groups:
         if d_b is None:
             d_b = torch.empty_like(grad)
         peaks = a.new_empty((batch, channels, blocks), dtype=torch.float32)
-        y = torch.empty_like(grad) if again else None
         gate_backward[(channels * shares,)](
-            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, peaks, y, *partials,
+            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, peaks, *partials,
             batch, channels, length, *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0), per_program,
-            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, HAS_Y=again, num_warps=1,
+            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, num_warps=1,
         )  # fmt: skip
         sums.add(group, partials[0])
         if isinstance(other, int):
             sums.add(other, partials[1])
-        return _OtherGradient(d_b, peaks, y) if isinstance(other, torch.Tensor) else None
+        return _OtherGradient(d_b, peaks) if isinstance(other, torch.Tensor) else None
 
     def _other(
         self, group: int, other: torch.Tensor | int | None
@@ -197,9 +196,6 @@ class _OtherGradient(NamedTuple):
 
     peaks: torch.Tensor
     """Its largest magnitudes, (batch, d_model, blocks)."""
-
-    product: torch.Tensor | None
-    """The gated product, where it is made again."""
 
 
 class _Sums:
@@ -249,7 +245,7 @@ class _FusedMixer(torch.autograd.Function):
             z, peak = groups.gate(gate, y, with_peaks=with_peaks and not is_last)
         # Of kernels no value is needed again, only what makes them.
         parameters = [] if form.network is None else made_of
-        ctx.save_for_backward(u, *weights, projected, *parameters, *convolved, *_flat(spectra), *sources)
+        ctx.save_for_backward(u, *weights, projected, z, *parameters, *convolved, *_flat(spectra), *sources)
         ctx.form, ctx.parameters, ctx.filters = form._replace(spectra=None), len(parameters), len(spectra)
         ctx.skips_dtype, ctx.kernels_dtype = skips.dtype, made_of[0].dtype if made_of else None
         return _project_out(z, weights)
@@ -258,7 +254,7 @@ class _FusedMixer(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, *rest = ctx.saved_tensors
-        weights, (projected, *tail) = MixerWeights(*rest[:6]), rest[6:]
+        weights, (projected, z, *tail) = MixerWeights(*rest[:6]), rest[6:]
         (network, _, leading_conv, padding, _), filters = ctx.form, ctx.filters
         parameters, tail = tail[: ctx.parameters], tail[ctx.parameters :]
         convolved, flat, sources = tail[:filters], tail[filters : 3 * filters], tail[3 * filters :]
@@ -267,15 +263,12 @@ class _FusedMixer(torch.autograd.Function):
         sums = _Sums(groups)
         dtype, grad = u.dtype, grad.to(u.dtype)
         d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
-        d_out_weight = None
+        d_out_weight = _summed_product(grad.transpose(1, 2), z.transpose(1, 2))
         d_kernels: list[ScaledKernel] = []
         for index in reversed(range(filters)):
-            is_last = index == filters - 1
             gate = _gate(groups, index, leading_conv)
-            found = groups.gate_gradients(gate, convolved[index], d_z, sums, again=is_last)
+            found = groups.gate_gradients(gate, convolved[index], d_z, sums)
             assert found is not None
-            if found.product is not None:
-                d_out_weight = _summed_product(grad.transpose(1, 2), found.product.transpose(1, 2))
             d_convolved, d_peak = found.values, found.peaks.amax(2) if with_peaks else None
             # Not to be alive beside what the convolution takes.
             del d_z, found
@@ -287,7 +280,6 @@ class _FusedMixer(torch.autograd.Function):
                 d_z.masked_fill_(padding[:, None], 0)
             if d_kernel is not None:
                 d_kernels.insert(0, d_kernel)
-        assert d_out_weight is not None
         groups.gate_gradients(groups.count - 1, None if leading_conv else groups.count - 2, d_z, sums)
         d_projected = sums.projected
         d_in_weight = _summed_product(d_projected, u)

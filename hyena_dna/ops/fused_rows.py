@@ -30,18 +30,20 @@ _Gradients = tuple[torch.Tensor | None, ...]
 def fused_add_norm(
     branch: torch.Tensor,
     residual: torch.Tensor | None,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
     eps: float,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add a branch to a float32 residual stream, and normalise the sum.
 
+    Without gain and offset, which a linear layer behind can take over, the backward pass keeps nothing but the output.
+
     Args:
         branch: (batch, length, d_model), any floating dtype.
         residual: (batch, length, d_model), float32, or None to start a stream.
-        weight: (d_model,), gain of the norm, float32; likewise bias.
-        bias: (d_model,).
+        weight: (d_model,), gain of the norm, float32; None for none, then neither a bias.
+        bias: (d_model,), offset of the norm, float32.
         eps: added to the variance.
         dtype: of the normalised output.
 
@@ -86,8 +88,8 @@ class _AddNorm(torch.autograd.Function):
         ctx: Any,
         branch: torch.Tensor,
         residual: torch.Tensor | None,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
         eps: float,
         dtype: torch.dtype,
         keep: bool,
@@ -98,14 +100,14 @@ class _AddNorm(torch.autograd.Function):
         stream = torch.empty_like(branch, dtype=torch.float32)
         normed = torch.empty_like(branch, dtype=dtype)
         # What the backward pass needs of the stream, in as few bits as the norm has.
-        unit = torch.empty_like(normed) if keep else None
+        unit = normed if weight is None else torch.empty_like(normed) if keep else None
         rstd = stream.new_empty(rows) if keep else None
         padded, per_block, _, _ = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
             branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
-            HAS_RESIDUAL=residual is not None, KEEP=keep, ROWS=per_block, WIDTH=padded,
+            HAS_RESIDUAL=residual is not None, HAS_GAIN=weight is not None, KEEP=keep, ROWS=per_block, WIDTH=padded,
         )  # fmt: skip
-        ctx.save_for_backward(unit, rstd, weight)
+        ctx.save_for_backward(unit if keep else None, rstd, weight)
         ctx.set_materialize_grads(False)
         ctx.branch_dtype, ctx.has_residual = branch.dtype, residual is not None
         return normed, stream
@@ -120,13 +122,13 @@ class _AddNorm(torch.autograd.Function):
         padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 4, 4 * _PROGRAMS)
         d_branch = torch.empty_like(unit, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(unit, dtype=torch.float32) if ctx.has_residual else None
-        partial = rstd.new_empty((programs, 2, width))
+        partial = None if weight is None else rstd.new_empty((programs, 2, width))
         kernels.add_norm_backward[(programs,)](
             d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), unit, rstd, weight,
             d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
-            HAS_RESIDUAL=ctx.has_residual, ROWS=per_block, WIDTH=padded, num_stages=1,
+            HAS_RESIDUAL=ctx.has_residual, HAS_GAIN=weight is not None, ROWS=per_block, WIDTH=padded, num_stages=1,
         )  # fmt: skip
-        d_weight, d_bias = partial.sum(0)
+        d_weight, d_bias = (None, None) if partial is None else partial.sum(0)
         return d_branch, d_residual, d_weight, d_bias, None, None, None
 
 

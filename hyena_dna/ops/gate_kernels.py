@@ -191,15 +191,14 @@ def _store_sums(partial, sums, TAPS: tl.constexpr):
 
 @triton.jit
 def gate_backward(
-    a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, peaks, y, partial_a, partial_b,
+    a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, peaks, partial_a, partial_b,
     batch, channels, length, a_batch, a_channel, b_batch, b_channel, d_a_batch, d_b_batch, per_program,
-    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr, HAS_Y: tl.constexpr,
+    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `gate_forward`; a program takes a share of the blocks of one channel in all sequences.
 
     `partial_*` (shares, channels, TAPS + 2) are those of taps, bias, bias of the input. Where b is "values", `peaks`
-    (batch, channels, blocks) are the largest magnitudes of its gradient, and with HAS_Y the output is made again, into
-    `y`.
+    (batch, channels, blocks) are the largest magnitudes of its gradient.
     """
     REACH: tl.constexpr = 7 + TAPS
     blocks = tl.cdiv(length, BLOCK)
@@ -228,10 +227,7 @@ def gate_backward(
         if B_IS == "values":
             value = _eight(b_row, t, length) + _four(b_row, t + 8, length)
             sums_a = _add_gradients(sums_a, _products(g, value, REACH), near, taps_a, d_a_row, t, length, TAPS)
-            x = _short(near, taps_a, short_a, 8, TAPS)
-            if HAS_Y:
-                _store_eight(y + row * length, t, length, _products(x, value, 8))
-            d = _products(x, g, 8)
+            d = _products(_short(near, taps_a, short_a, 8, TAPS), g, 8)
             _store_eight(d_b_row, t, length, d)
             _store_peak(peaks + row * blocks + block, d)
         if B_IS == "projection":

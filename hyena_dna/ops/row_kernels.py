@@ -18,11 +18,12 @@ __all__ = [
 @triton.jit
 def add_norm_forward(
     branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
-    HAS_RESIDUAL: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """stream = branch + residual (float32); normed = layer norm of it.
+    """stream = branch + residual (float32); unit = layer norm of it before gain and offset; normed = that with them.
 
-    With KEEP, `unit` is the norm before gain and offset, and `rstd` (rows,) what it was divided by, inverted.
+    Stored are `normed` with HAS_GAIN, `unit` without it or with KEEP, and with KEEP what the norm was divided by,
+    inverted: `rstd` (rows,).
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -35,24 +36,26 @@ def add_norm_forward(
     middle = tl.sum(x, axis=1) / width
     centred = tl.where(inside, x - middle[:, None], 0.0)
     scale = tl.rsqrt(tl.sum(centred * centred, axis=1) / width + eps)
-    gain = tl.load(weight + column, mask=column < width, other=0.0)
-    offset = tl.load(bias + column, mask=column < width, other=0.0)
     x = centred * scale[:, None]
-    y = x * gain[None, :] + offset[None, :]
-    tl.store(normed + at, y.to(normed.dtype.element_ty), mask=inside)
-    if KEEP:
+    if HAS_GAIN:
+        gain = tl.load(weight + column, mask=column < width, other=0.0)
+        offset = tl.load(bias + column, mask=column < width, other=0.0)
+        y = x * gain[None, :] + offset[None, :]
+        tl.store(normed + at, y.to(normed.dtype.element_ty), mask=inside)
+    if KEEP or not HAS_GAIN:
         tl.store(unit + at, x.to(unit.dtype.element_ty), mask=inside)
+    if KEEP:
         tl.store(rstd + row, scale, mask=row < rows)
 
 
 @triton.jit
 def add_norm_backward(
     d_normed, d_stream, unit, rstd, weight, d_branch, d_residual, partial, rows, width, per_program,
-    HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, in a fixed order of rows."""
     column = tl.arange(0, WIDTH)
-    gain = tl.load(weight + column, mask=column < width, other=0.0)
     # Summed over the rows of a block at the end only: that takes all warps, and each time they would wait.
     d_gain = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     d_offset = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
@@ -63,9 +66,10 @@ def add_norm_backward(
         g = tl.load(d_normed + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(unit + at, mask=inside, other=0.0).to(tl.float32)
         scale = tl.load(rstd + row, mask=row < rows, other=0.0)
-        d_gain += g * x
-        d_offset += g
-        g *= gain[None, :]
+        if HAS_GAIN:
+            d_gain += g * x
+            d_offset += g
+            g *= tl.load(weight + column, mask=column < width, other=0.0)[None, :]
         along = tl.sum(g * x, axis=1) / width
         level = tl.sum(g, axis=1) / width
         d_x = (g - level[:, None] - x * along[:, None]) * scale[:, None]
@@ -74,9 +78,10 @@ def add_norm_backward(
         tl.store(d_branch + at, d_x.to(d_branch.dtype.element_ty), mask=inside)
         if HAS_RESIDUAL:
             tl.store(d_residual + at, d_x, mask=inside)
-    base = partial + tl.program_id(0) * (2 * width)
-    tl.store(base + column, tl.sum(d_gain, axis=0), mask=column < width)
-    tl.store(base + width + column, tl.sum(d_offset, axis=0), mask=column < width)
+    if HAS_GAIN:
+        base = partial + tl.program_id(0) * (2 * width)
+        tl.store(base + column, tl.sum(d_gain, axis=0), mask=column < width)
+        tl.store(base + width + column, tl.sum(d_offset, axis=0), mask=column < width)
 
 
 @triton.jit

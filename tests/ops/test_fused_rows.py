@@ -31,21 +31,25 @@ def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("width", [48, 128])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("stream_counts", [False, True])
+@pytest.mark.parametrize("has_gain", [False, True])
 # What the interpreter rounds to bfloat16 it cuts off, which is twice as far.
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
-def test_add_norm(width: int, started: bool, stream_counts: bool, dtype: torch.dtype, limit: float) -> None:
+def test_add_norm(
+    width: int, started: bool, stream_counts: bool, has_gain: bool, dtype: torch.dtype, limit: float
+) -> None:
     made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
     exact = wide(made)
     grads = torch.randn(2, 2, 37, width, device=DEVICE)
 
     def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        branch, residual, weight, bias = values
+        branch, residual, *affine = values
+        weight, bias = affine if has_gain else (None, None)
         if single:
             normed, stream = fused_add_norm(branch, residual if started else None, weight, bias, 1e-5, dtype)
         else:
             stream = branch + residual if started else branch
             normed = F.layer_norm(stream, (width,), weight, bias, 1e-5)
-        needed = values if started else [branch, weight, bias]
+        needed = [branch] + started * [residual] + has_gain * affine
         outputs = [normed, stream] if stream_counts else [normed]
         sent = [grad.to(out.dtype) for grad, out in zip(grads, outputs, strict=False)]
         return [normed, stream], list(torch.autograd.grad(outputs, needed, sent))

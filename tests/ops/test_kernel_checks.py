@@ -49,14 +49,14 @@ def test_linear_layers_of_unsplit_operands(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_mixers_with_one_gradient_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     right = fused_mixer._Groups.gate_gradients
-    assert checks.mixer_error(DEVICE) <= checks.TOLERANCE
+    assert checks.mixer_error(DEVICE) <= checks.MIXER_TOLERANCE
 
     def shifted(*given: Any, **options: Any) -> Any:
         found = right(*given, **options)
         return found and found._replace(values=found.values.roll(4, -1))
 
     monkeypatch.setattr(fused_mixer._Groups, "gate_gradients", shifted)
-    assert checks.mixer_error(DEVICE) > 10 * checks.TOLERANCE
+    assert checks.mixer_error(DEVICE) > 10 * checks.MIXER_TOLERANCE
 
 
 def test_the_first_wrong_kind_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
