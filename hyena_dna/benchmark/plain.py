@@ -34,12 +34,9 @@ class PlainOperator(HyenaOperator):
         self.filter_fn.train()
         return self
 
-    def forward(
-        self, u: torch.Tensor, padding: torch.Tensor | None = None, norm: nn.LayerNorm | None = None
-    ) -> torch.Tensor:
-        """(batch, length, d_model) -> the same; neither padding nor a norm's gain are supported."""
+    def forward(self, u: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, length, d_model) -> the same; padding is not supported."""
         assert padding is None
-        assert norm is None
         config, length = self.config, u.shape[1]
         kernels = self.filter_fn(length)
         skips = self.filter_fn.bias.view(config.n_filters, config.d_model)

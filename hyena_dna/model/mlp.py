@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyena_dna.model.adapters import linear_after_norm, linear_weight
+from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops.tier import is_fused
 from hyena_dna.ops.workspace import map_rows, rows_per_chunk
@@ -22,24 +22,14 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(config.d_model, config.d_inner)
         self.fc2 = nn.Linear(config.d_inner, config.d_model)
 
-    def forward(self, x: torch.Tensor, norm: nn.LayerNorm | None = None) -> torch.Tensor:
-        """Transform every position; without autograd a chunk of them at a time.
-
-        Args:
-            x: (batch, length, d_model).
-            norm: the norm in front, where `x` lacks its gain and offset.
-
-        Returns:
-            (batch, length, d_model).
-        """
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, length, d_model) -> (batch, length, d_model); without autograd a chunk of positions at a time."""
         if torch.is_autocast_enabled(x.device.type) and is_fused(x.device):
             # Triton is there on GPUs only.
             from hyena_dna.ops.fused_rows import fused_mlp
 
             x = x.to(torch.get_autocast_dtype(x.device.type))
-            return fused_mlp(x, *linear_after_norm(self.fc1, norm), linear_weight(self.fc2), self.fc2.bias)
-        if norm is not None:
-            x = x * norm.weight + norm.bias
+            return fused_mlp(x, linear_weight(self.fc1), self.fc1.bias, linear_weight(self.fc2), self.fc2.bias)
         if torch.is_grad_enabled():
             return self._transform(x)
         inner_bytes = 2 * self.fc1.out_features * x.element_size()

@@ -55,16 +55,13 @@ class HyenaOperator(nn.Module):
         self.impl: Implementation = "auto"
         self.precision: Precision | None = None
 
-    def forward(
-        self, u: torch.Tensor, padding: torch.Tensor | None = None, norm: nn.LayerNorm | None = None
-    ) -> torch.Tensor:
+    def forward(self, u: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """Mix positions.
 
         Args:
             u: (batch, length, d_model).
             padding: (batch, length), true where a row has ended; such positions are zeroed before every long
                 convolution, so that nothing in them reaches the FFT. None where no row is padded.
-            norm: the norm in front, where `u` lacks its gain and offset.
 
         Returns:
             (batch, length, d_model); padded positions hold finite values without meaning.
@@ -73,17 +70,9 @@ class HyenaOperator(nn.Module):
             y = torch.empty_like(u)
             self.mix_tiles(u.__getitem__, y.__setitem__, u, padding)
             return y
-        config = self.config
-        device = u.device.type
-        lower = device == "cuda" and torch.is_autocast_enabled(device)
-        precision = ("fast" if lower else "high") if self.precision is None else self.precision
-        skips = self.filter_fn.bias.view(config.n_filters, config.d_model)
-        fits = lower and config.short_filter_length <= MOST_FUSED_TAPS
-        # The bias has the dtype that filters are made of.
-        if fits and choose(u.transpose(1, 2), skips, impl=self.impl, precision=precision, alone=False) == "monarch":
-            return self._fused(u.to(torch.get_autocast_dtype(device)), skips, padding, norm)
-        if norm is not None:
-            u = u * norm.weight + norm.bias
+        if self.is_fused(u):
+            return self.mix_fused(u, padding)
+        config, skips, precision = self.config, self._skips, self._precision(u)
         kernels = self.filter_fn(u.shape[1])
         z = self.project(u, config.order)
         for n in range(config.order):
@@ -97,17 +86,46 @@ class HyenaOperator(nn.Module):
             z = z * self.project(u, config.order - 1 - n)
         return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
-    def _fused(
-        self, u: torch.Tensor, skips: torch.Tensor, padding: torch.Tensor | None, norm: nn.LayerNorm | None
+    @property
+    def _skips(self) -> torch.Tensor:
+        return self.filter_fn.bias.view(self.config.n_filters, self.config.d_model)
+
+    def _precision(self, u: torch.Tensor) -> Precision:
+        lower = u.is_cuda and torch.is_autocast_enabled("cuda")
+        return ("fast" if lower else "high") if self.precision is None else self.precision
+
+    def is_fused(self, u: torch.Tensor) -> bool:
+        """Whether `mix_fused` serves this input: under the autocast of a GPU, convolved on tensor cores."""
+        if not (u.is_cuda and torch.is_autocast_enabled("cuda")):
+            return False
+        # The skip weights have the dtype that filters are made of.
+        given, precision = (u.transpose(1, 2), self._skips), self._precision(u)
+        fits = self.config.short_filter_length <= MOST_FUSED_TAPS
+        return fits and choose(*given, impl=self.impl, precision=precision, alone=False) == "monarch"
+
+    def mix_fused(
+        self,
+        u: torch.Tensor,
+        padding: torch.Tensor | None = None,
+        norm: nn.LayerNorm | None = None,
+        *,
+        has_bias: bool = True,
     ) -> torch.Tensor:
+        """What `forward` computes, through fused kernels.
+
+        Args:
+            u: as for `forward`; likewise padding.
+            norm: the norm in front, where `u` lacks its gain and offset.
+            has_bias: whether the output has the bias of the output projection.
+        """
         # Triton is there on GPUs only.
         from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 
-        short = self.short_filter
+        u, short = u.to(torch.get_autocast_dtype("cuda")), self.short_filter
         assert short.bias is not None
         weights = MixerWeights(
             *linear_after_norm(self.in_proj, norm), short.weight, short.bias,
-            linear_weight(self.out_proj), self.out_proj.bias,
+            linear_weight(self.out_proj), self.out_proj.bias if has_bias else None,
         )  # fmt: skip
         length, filters = u.shape[1], self.filter_fn
         kernels: torch.Tensor | FilterNetwork | tuple[Spectrum, ...] | None
@@ -115,7 +133,7 @@ class HyenaOperator(nn.Module):
             kernels = filters.spectra(length)
         elif (kernels := filters.network(length)) is None:
             kernels = filters(length)
-        return fused_mixer(u, weights, kernels, skips, leading_conv=self.config.leading_conv, padding=padding)
+        return fused_mixer(u, weights, kernels, self._skips, leading_conv=self.config.leading_conv, padding=padding)
 
     def project(self, u: torch.Tensor, group: int, count: int = 1) -> torch.Tensor:
         """Groups of channels after the input projection and the short convolution.

@@ -60,8 +60,8 @@ class MixerWeights(NamedTuple):
     out_weight: torch.Tensor
     """(d_model, d_model)"""
 
-    out_bias: torch.Tensor
-    """(d_model,)"""
+    out_bias: torch.Tensor | None
+    """(d_model,), or None"""
 
 
 def fused_mixer(
@@ -290,9 +290,12 @@ class _FusedMixer(torch.autograd.Function):
             sums.taps[:, None],
             sums.bias,
             d_out_weight,
-            column_sums(grad),
+            None if weights.out_bias is None else column_sums(grad),
         )
-        typed = (value.to(weight.dtype) for value, weight in zip(gradients, weights, strict=True))
+        typed = (
+            None if value is None or weight is None else value.to(weight.dtype)
+            for value, weight in zip(gradients, weights, strict=True)
+        )
         of_made: list[torch.Tensor] | list[None] = [None] * (len(ctx.needs_input_grad) - 9)
         if not d_kernels:
             return None, d_u, *typed, None, *of_made
@@ -326,14 +329,19 @@ def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
 
 
 def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
-    weight, bias = weights.out_weight.to(z.dtype).t(), weights.out_bias.to(z.dtype)
+    weight = weights.out_weight.to(z.dtype).t()
+    bias = None if weights.out_bias is None else weights.out_bias.to(z.dtype)
     batch, channels, length = z.shape
     if length < _OWN_PRODUCT and batch > 1:
-        return add_bias(torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1)), bias)
+        y = torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1))
+        return y if bias is None else add_bias(y, bias)
     # The product of one sequence's matrix adds a bias for nothing, that of a batch of them does not.
     y = z.new_empty((batch, length, channels))
     for sequence, out in zip(z, y, strict=True):
-        torch.addmm(bias, sequence.t(), weight, out=out)
+        if bias is None:
+            torch.mm(sequence.t(), weight, out=out)
+        else:
+            torch.addmm(bias, sequence.t(), weight, out=out)
     return y
 
 

@@ -15,7 +15,7 @@ import triton
 from hyena_dna.ops import row_kernels as kernels
 from hyena_dna.ops.shares import shares
 
-__all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_mlp"]
+__all__ = ["add_bias", "column_sums", "fused_add_norm", "fused_add_unit", "fused_mlp"]
 
 _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
@@ -30,29 +30,59 @@ _Gradients = tuple[torch.Tensor | None, ...]
 def fused_add_norm(
     branch: torch.Tensor,
     residual: torch.Tensor | None,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
     eps: float,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add a branch to a float32 residual stream, and normalise the sum.
 
-    Without gain and offset, which a linear layer behind can take over, the backward pass keeps nothing but the output.
-
     Args:
         branch: (batch, length, d_model), any floating dtype.
         residual: (batch, length, d_model), float32, or None to start a stream.
-        weight: (d_model,), gain of the norm, float32; None for none, then neither a bias.
-        bias: (d_model,), offset of the norm, float32.
+        weight: (d_model,), gain of the norm, float32; likewise bias.
+        bias: (d_model,).
         eps: added to the variance.
         dtype: of the normalised output.
 
     Returns:
         The normalised sum in `dtype`, and the sum itself in float32.
     """
+    return _add_norm(branch, residual, (weight, bias, None, None), eps, dtype)
+
+
+def fused_add_unit(
+    branch: torch.Tensor,
+    residual: torch.Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+    biases: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`fused_add_norm` without gain and offset, and with biases that branches lack.
+
+    The backward pass keeps nothing but the normalised sum, and sums the gradients of biases as it passes them.
+
+    Args:
+        branch: as for `fused_add_norm`; likewise residual, eps and dtype.
+        biases: that of the branch, which both outputs get, and that of the branch which will follow, which the stream
+            alone gets; each (d_model,), float32.
+
+    Returns:
+        The normalised sum in `dtype`, and the sum itself in float32.
+    """
+    return _add_norm(branch, residual, (None, None, *(biases or (None, None))), eps, dtype)
+
+
+def _add_norm(
+    branch: torch.Tensor,
+    residual: torch.Tensor | None,
+    parameters: tuple[torch.Tensor | None, ...],
+    eps: float,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor]:
     # Within the function autograd is off, so it could not tell.
     keep = torch.is_grad_enabled()
-    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, weight, bias, eps, dtype, keep)  # type: ignore[no-untyped-call]
+    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, *parameters, eps, dtype, keep)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -90,6 +120,8 @@ class _AddNorm(torch.autograd.Function):
         residual: torch.Tensor | None,
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
+        branch_bias: torch.Tensor | None,
+        next_bias: torch.Tensor | None,
         eps: float,
         dtype: torch.dtype,
         keep: bool,
@@ -104,12 +136,14 @@ class _AddNorm(torch.autograd.Function):
         rstd = stream.new_empty(rows) if keep else None
         padded, per_block, _, _ = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
         kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
-            branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
-            HAS_RESIDUAL=residual is not None, HAS_GAIN=weight is not None, KEEP=keep, ROWS=per_block, WIDTH=padded,
+            branch, residual, weight, bias, branch_bias, next_bias, stream, normed, unit, rstd, rows, width, eps,
+            HAS_RESIDUAL=residual is not None, HAS_GAIN=weight is not None, HAS_BIASES=branch_bias is not None,
+            KEEP=keep, ROWS=per_block, WIDTH=padded,
         )  # fmt: skip
         ctx.save_for_backward(unit if keep else None, rstd, weight)
         ctx.set_materialize_grads(False)
         ctx.branch_dtype, ctx.has_residual = branch.dtype, residual is not None
+        ctx.has_biases = branch_bias is not None
         return normed, stream
 
     @staticmethod
@@ -122,18 +156,21 @@ class _AddNorm(torch.autograd.Function):
         padded, per_block, per_program, programs = _tiles(width, rows, _ELEMENTS // 4, 4 * _PROGRAMS)
         d_branch = torch.empty_like(unit, dtype=ctx.branch_dtype)
         d_residual = torch.empty_like(unit, dtype=torch.float32) if ctx.has_residual else None
-        partial = None if weight is None else rstd.new_empty((programs, 2, width))
+        has_gain, has_biases = weight is not None, ctx.has_biases
+        partial = rstd.new_empty((programs, 2, width)) if has_gain or has_biases else None
         kernels.add_norm_backward[(programs,)](
             d_normed.contiguous(), None if d_stream is None else d_stream.contiguous(), unit, rstd, weight,
             d_branch, d_residual, partial, rows, width, per_program, HAS_STREAM=d_stream is not None,
-            HAS_RESIDUAL=ctx.has_residual, HAS_GAIN=weight is not None, ROWS=per_block, WIDTH=padded, num_stages=1,
+            HAS_RESIDUAL=ctx.has_residual, HAS_GAIN=has_gain, HAS_BIASES=has_biases,
+            ROWS=per_block, WIDTH=padded, num_stages=1,
         )  # fmt: skip
-        d_weight, d_bias = (None, None) if partial is None else partial.sum(0)
-        return d_branch, d_residual, d_weight, d_bias, None, None, None
+        sums = (None, None) if partial is None else tuple(partial.sum(0))
+        of_norm, of_biases = (sums, (None, None)) if has_gain else ((None, None), sums)
+        return d_branch, d_residual, *of_norm, *of_biases, None, None, None
 
 
 def fused_mlp(
-    x: torch.Tensor, weight1: torch.Tensor, bias1: torch.Tensor, weight2: torch.Tensor, bias2: torch.Tensor
+    x: torch.Tensor, weight1: torch.Tensor, bias1: torch.Tensor, weight2: torch.Tensor, bias2: torch.Tensor | None
 ) -> torch.Tensor:
     """fc2(gelu(fc1(x))), tanh form, in the dtype of `x`; the wide middle is made again in the backward pass.
 
@@ -141,7 +178,8 @@ def fused_mlp(
 
     Args:
         x: (batch, length, d_model), bfloat16 or float16 on a GPU.
-        weight1: (d_inner, d_model); likewise bias1 (d_inner,), weight2 (d_model, d_inner), bias2 (d_model,).
+        weight1: (d_inner, d_model); likewise bias1 (d_inner,), weight2 (d_model, d_inner), bias2 (d_model,) or
+            None.
 
     Returns:
         (batch, length, d_model).
@@ -158,9 +196,9 @@ class _Mlp(torch.autograd.Function):
         weight1: torch.Tensor,
         bias1: torch.Tensor,
         weight2: torch.Tensor,
-        bias2: torch.Tensor,
+        bias2: torch.Tensor | None,
     ) -> torch.Tensor:
-        w1, b1, w2, b2 = (value.to(x.dtype) for value in (weight1, bias1, weight2, bias2))
+        w1, b1, w2 = (value.to(x.dtype) for value in (weight1, bias1, weight2))
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y))
         memory = torch.cuda.get_device_properties(x.device).total_memory
@@ -168,18 +206,22 @@ class _Mlp(torch.autograd.Function):
         kept = []
         for rows, out in zip(*chunks, strict=True):
             middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
-            torch.addmm(b2, middle, w2.t(), out=out)
+            if bias2 is None:
+                torch.mm(middle, w2.t(), out=out)
+            else:
+                torch.addmm(bias2.to(x.dtype), middle, w2.t(), out=out)
             if keeps:
                 kept.append(middle)
-        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *kept)
+        ctx.save_for_backward(x, weight1, bias1, weight2, *kept)
+        ctx.bias2_dtype = None if bias2 is None else bias2.dtype
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         x, *saved = ctx.saved_tensors
-        parameters, kept = saved[:4], saved[4:]
-        w1, b1, w2, _ = (value.to(x.dtype) for value in parameters)
+        parameters, kept = saved[:3], saved[3:]
+        w1, b1, w2 = (value.to(x.dtype) for value in parameters)
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
@@ -195,5 +237,5 @@ class _Mlp(torch.autograd.Function):
             sums[0] += d_inner.t() @ rows
             sums[1] += partial.sum(0)
             sums[2] += g.t() @ (inner if middle is None else middle)
-        sums[3] = column_sums(grad)
-        return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True))
+        d_bias2 = None if ctx.bias2_dtype is None else column_sums(grad).to(ctx.bias2_dtype)
+        return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True)), d_bias2

@@ -17,13 +17,14 @@ __all__ = [
 
 @triton.jit
 def add_norm_forward(
-    branch, residual, weight, bias, stream, normed, unit, rstd, rows, width, eps,
-    HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    branch, residual, weight, bias, branch_bias, next_bias, stream, normed, unit, rstd, rows, width, eps,
+    HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, HAS_BIASES: tl.constexpr, KEEP: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """stream = branch + residual (float32); unit = layer norm of it before gain and offset; normed = that with them.
+    """x = branch + residual (float32); unit = layer norm of it before gain and offset; normed = that with them.
 
-    Stored are `normed` with HAS_GAIN, `unit` without it or with KEEP, and with KEEP what the norm was divided by,
-    inverted: `rstd` (rows,).
+    Stored are x as `stream`, `normed` with HAS_GAIN, `unit` without it or with KEEP, and with KEEP what the norm was
+    divided by, inverted: `rstd` (rows,). With HAS_BIASES, x gets `branch_bias`, and the stored stream `next_bias` too.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -32,7 +33,11 @@ def add_norm_forward(
     x = tl.load(branch + at, mask=inside, other=0.0).to(tl.float32)
     if HAS_RESIDUAL:
         x += tl.load(residual + at, mask=inside, other=0.0)
-    tl.store(stream + at, x, mask=inside)
+    if HAS_BIASES:
+        x += tl.load(branch_bias + column, mask=column < width, other=0.0)[None, :]
+        tl.store(stream + at, x + tl.load(next_bias + column, mask=column < width, other=0.0)[None, :], mask=inside)
+    else:
+        tl.store(stream + at, x, mask=inside)
     middle = tl.sum(x, axis=1) / width
     centred = tl.where(inside, x - middle[:, None], 0.0)
     scale = tl.rsqrt(tl.sum(centred * centred, axis=1) / width + eps)
@@ -51,14 +56,17 @@ def add_norm_forward(
 @triton.jit
 def add_norm_backward(
     d_normed, d_stream, unit, rstd, weight, d_branch, d_residual, partial, rows, width, per_program,
-    HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    HAS_STREAM: tl.constexpr, HAS_RESIDUAL: tl.constexpr, HAS_GAIN: tl.constexpr, HAS_BIASES: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, in a fixed order of rows."""
+    """Gradients of `add_norm_forward`; `partial` (programs, 2, width) of gain and offset, or of both biases.
+
+    Rows are summed in a fixed order.
+    """
     column = tl.arange(0, WIDTH)
     # Summed over the rows of a block at the end only: that takes all warps, and each time they would wait.
-    d_gain = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
-    d_offset = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
+    first = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
+    second = tl.zeros((ROWS, WIDTH), dtype=tl.float32)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         row = block * ROWS + tl.arange(0, ROWS)
         inside = (row < rows)[:, None] & (column < width)[None, :]
@@ -67,21 +75,26 @@ def add_norm_backward(
         x = tl.load(unit + at, mask=inside, other=0.0).to(tl.float32)
         scale = tl.load(rstd + row, mask=row < rows, other=0.0)
         if HAS_GAIN:
-            d_gain += g * x
-            d_offset += g
+            first += g * x
+            second += g
             g *= tl.load(weight + column, mask=column < width, other=0.0)[None, :]
         along = tl.sum(g * x, axis=1) / width
         level = tl.sum(g, axis=1) / width
         d_x = (g - level[:, None] - x * along[:, None]) * scale[:, None]
         if HAS_STREAM:
-            d_x += tl.load(d_stream + at, mask=inside, other=0.0)
+            of_stream = tl.load(d_stream + at, mask=inside, other=0.0)
+            d_x += of_stream
+            if HAS_BIASES:
+                second += of_stream
+        if HAS_BIASES:
+            first += d_x
         tl.store(d_branch + at, d_x.to(d_branch.dtype.element_ty), mask=inside)
         if HAS_RESIDUAL:
             tl.store(d_residual + at, d_x, mask=inside)
-    if HAS_GAIN:
+    if HAS_GAIN or HAS_BIASES:
         base = partial + tl.program_id(0) * (2 * width)
-        tl.store(base + column, tl.sum(d_gain, axis=0), mask=column < width)
-        tl.store(base + width + column, tl.sum(d_offset, axis=0), mask=column < width)
+        tl.store(base + column, tl.sum(first, axis=0), mask=column < width)
+        tl.store(base + width + column, tl.sum(second, axis=0), mask=column < width)
 
 
 @triton.jit

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from hyena_dna.model.adapters import linear_after_norm
 from hyena_dna.model.block import Block, add_norm
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.init import init_weights
@@ -49,29 +47,6 @@ def test_precision_of_the_residual_stream(in_fp32: bool, dtype: torch.dtype, exp
     branch, norm = torch.randn(2, 3, 4, dtype=dtype), torch.nn.LayerNorm(4)
     assert add_norm(branch, None, norm, in_fp32)[1].dtype == expected
     assert add_norm(branch, branch, norm, in_fp32)[1].dtype == expected
-
-
-@pytest.mark.parametrize("part", ["mixer", "mlp"])
-def test_gains_that_the_next_layer_takes_over(part: str) -> None:
-    block = make_block().double()
-    module = getattr(block, part)
-    norm = block.norm1 if part == "mixer" else block.norm2
-    for parameter in block.parameters():
-        torch.nn.init.normal_(parameter)
-    branch, residual = torch.randn(2, 2, 10, 8, dtype=torch.float64)
-    normed, total = add_norm(branch, residual, norm, True)
-    unit, same = add_norm(branch, residual, norm, True, has_gain=False)
-    assert torch.equal(same, total)
-    trained = [*module.parameters(), *norm.parameters()]
-    expected, found = module(normed), module(unit, norm=norm)
-    torch.testing.assert_close(found, expected)
-    grad = torch.randn_like(found)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, trained, grad), torch.autograd.grad(expected, trained, grad), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
-    weight, bias = linear_after_norm(block.mlp.fc1, norm)
-    torch.testing.assert_close(F.linear(unit, weight, bias), block.mlp.fc1(normed))
 
 
 def test_the_stream_keeps_what_bfloat16_would_swallow() -> None:

@@ -13,6 +13,7 @@ from hyena_dna.ops.fused_rows import (
     add_bias,
     column_sums,
     fused_add_norm,
+    fused_add_unit,
     fused_mlp,
 )
 from hyena_dna.ops.row_kernels import gelu_backward
@@ -31,25 +32,21 @@ def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("width", [48, 128])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("stream_counts", [False, True])
-@pytest.mark.parametrize("has_gain", [False, True])
 # What the interpreter rounds to bfloat16 it cuts off, which is twice as far.
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
-def test_add_norm(
-    width: int, started: bool, stream_counts: bool, has_gain: bool, dtype: torch.dtype, limit: float
-) -> None:
+def test_add_norm(width: int, started: bool, stream_counts: bool, dtype: torch.dtype, limit: float) -> None:
     made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
     exact = wide(made)
     grads = torch.randn(2, 2, 37, width, device=DEVICE)
 
     def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        branch, residual, *affine = values
-        weight, bias = affine if has_gain else (None, None)
+        branch, residual, weight, bias = values
         if single:
             normed, stream = fused_add_norm(branch, residual if started else None, weight, bias, 1e-5, dtype)
         else:
             stream = branch + residual if started else branch
             normed = F.layer_norm(stream, (width,), weight, bias, 1e-5)
-        needed = [branch] + started * [residual] + has_gain * affine
+        needed = values if started else [branch, weight, bias]
         outputs = [normed, stream] if stream_counts else [normed]
         sent = [grad.to(out.dtype) for grad, out in zip(grads, outputs, strict=False)]
         return [normed, stream], list(torch.autograd.grad(outputs, needed, sent))
@@ -58,6 +55,37 @@ def test_add_norm(
     close(found[0], expected[0], limit)
     close(found[1], expected[1], limit)
     # The stream has all its bits whatever the norm is rounded to.
+    close(found[0][1:], expected[0][1:], 1e-6)
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("stream_counts", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
+def test_add_unit(started: bool, stream_counts: bool, biased: bool, dtype: torch.dtype, limit: float) -> None:
+    width = 48
+    made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
+    exact = wide(made)
+    grads = torch.randn(2, 2, 37, width, device=DEVICE)
+
+    def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        branch, residual, bias, next_bias = values
+        if single:
+            biases = (bias, next_bias) if biased else None
+            unit, stream = fused_add_unit(branch, residual if started else None, 1e-5, dtype, biases)
+        else:
+            total = branch + started * residual + biased * bias
+            unit, stream = F.layer_norm(total, (width,), eps=1e-5), total + biased * next_bias
+        # What follows the stream's own bias has no part in the norm.
+        needed = [branch] + started * [residual] + biased * [bias] + (biased and stream_counts) * [next_bias]
+        outputs = [unit, stream] if stream_counts else [unit]
+        sent = [grad.to(out.dtype) for grad, out in zip(grads, outputs, strict=False)]
+        return [unit, stream], list(torch.autograd.grad(outputs, needed, sent))
+
+    found, expected = run(made, True), run(exact, False)
+    close(found[0], expected[0], limit)
+    close(found[1], expected[1], limit)
     close(found[0][1:], expected[0][1:], 1e-6)
 
 
