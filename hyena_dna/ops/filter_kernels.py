@@ -25,12 +25,16 @@ __all__ = ["filter_forward", "hidden_backward", "last_backward", "sine_backward"
 
 
 @triton.jit
-def _sine(x):
-    """sin(x) for |x| up to a few thousand, without the branch for huge ones: odd polynomial on [-pi, pi]."""
+def _reduced(x):
+    """x less a multiple of 2 pi, within [-pi, pi], for |x| up to a few thousand, without the branch for huge ones."""
     turns = tl.floor(x * 0.15915494309189535 + 0.5)
     # 2 pi in two parts: the product with the first is exact.
     r = x - turns * 6.28125
-    r = r - turns * 0.0019353071795864769
+    return r - turns * 0.0019353071795864769
+
+
+@triton.jit
+def _sine_of_reduced(r):
     s = r * r
     p = -2.0366230527298857e-08 * s + 2.699822784902767e-06
     p = p * s - 0.00019808740045838979
@@ -41,8 +45,19 @@ def _sine(x):
 
 
 @triton.jit
-def _cosine(x):
-    return _sine(x + 1.5707963267948966)
+def _cosine_of_reduced(r):
+    """Right to 1.2e-6."""
+    s = r * r
+    p = -2.1978870279326657e-07 * s + 2.420439886918757e-05
+    p = p * s - 0.0013858915772289038
+    p = p * s + 0.041659820824861526
+    p = p * s - 0.49999427795410156
+    return p * s + 0.9999992251396179
+
+
+@triton.jit
+def _sine(x):
+    return _sine_of_reduced(_reduced(x))
 
 
 @triton.jit
@@ -168,49 +183,62 @@ def hidden_backward(
     """Gradients of `pack`, of one share of the positions each: `partial` (programs, as long as `pack`).
 
     `d_sines` (length, W) holds the gradient of the last sines, which go to `sines`, float16.
+
+    The argument of a sine is f (V x + b). With D and d summed over positions for f V and f b, the gradients of V and b
+    are f D and f d, and that of f is the sum of V D and b d over all layers: arguments need not be kept for it.
     """
     row = tl.arange(0, W)
     feature = tl.arange(0, PADDED)
     frequency = tl.load(pack + W * (E + 1) + row)[None, :]
+    # Sums over positions, of biases too, are products: reductions across warps would keep all of them waiting.
+    ones = tl.full((POSITIONS, 16), 1.0, dtype=tl.float32)
     d_first = tl.zeros((W, PADDED), dtype=tl.float32)
-    d_frequency = tl.zeros((W,), dtype=tl.float32)
     d_weights = (tl.zeros((W, W), dtype=tl.float32),) * INNER
-    d_biases = (tl.zeros((W,), dtype=tl.float32),) * (INNER + 1)
+    d_biases = (tl.zeros((W, 16), dtype=tl.float32),) * (INNER + 1)
     for block in range(tl.program_id(0) * per_program, (tl.program_id(0) + 1) * per_program):
         n = block * POSITIONS + tl.arange(0, POSITIONS)
         at = n[:, None] * W + row[None, :]
         inside = (n < length)[:, None]
         d_x = tl.load(d_sines + at, mask=inside, other=0.0)
-        z = _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W)
-        x = _sine(frequency * z)
-        arguments, states = (z,), (x,)
+        z = _reduced(frequency * _first_argument(pack, parts, bands, n, max_length, INNER, E, PADDED, OCTAVES, W))
+        x = _sine_of_reduced(z)
+        slopes, states = (_cosine_of_reduced(z),), (x,)
         for k in tl.static_range(INNER):
-            z = _next_argument(pack, parts, x, k, INNER, E, W)
-            x = _sine(frequency * z)
-            arguments, states = arguments + (z,), states + (x,)
+            z = _reduced(frequency * _next_argument(pack, parts, x, k, INNER, E, W))
+            x = _sine_of_reduced(z)
+            slopes, states = slopes + (_cosine_of_reduced(z),), states + (x,)
         tl.store(sines + at, x.to(tl.float16), mask=inside)
         weights, biases = (), ()
         for k in tl.static_range(INNER, 0, -1):
-            d_sine = d_x * _cosine(frequency * arguments[k])
-            d_frequency += tl.sum(d_sine * arguments[k], axis=0)
-            d_z = d_sine * frequency
-            weights = (tl.dot(tl.trans(d_z), states[k - 1], d_weights[k - 1], input_precision="tf32"),) + weights
-            biases = (d_biases[k] + tl.sum(d_z, axis=0),) + biases
+            d_x *= slopes[k]
+            turned = tl.trans(d_x)
+            weights = (tl.dot(turned, states[k - 1], d_weights[k - 1], input_precision="tf32"),) + weights
+            biases = (tl.dot(turned, ones, d_biases[k], input_precision="tf32"),) + biases
             weight = tl.load(_inner(pack, k - 1, E, W) + row[:, None] * W + row[None, :])
-            d_x = tl.dot(d_z, weight, input_precision="tf32")
-        d_sine = d_x * _cosine(frequency * arguments[0])
-        d_frequency += tl.sum(d_sine * arguments[0], axis=0)
-        d_z = d_sine * frequency
+            d_x = tl.dot(d_x * frequency, weight, input_precision="tf32")
+        turned = tl.trans(d_x * slopes[0])
         features = _features(bands, n, max_length, E, PADDED, OCTAVES)
-        d_first = tl.dot(tl.trans(d_z), features, d_first, input_precision="tf32")
-        d_weights, d_biases = weights, (d_biases[0] + tl.sum(d_z, axis=0),) + biases
+        d_first = tl.dot(turned, features, d_first, input_precision="tf32")
+        biases = (tl.dot(turned, ones, d_biases[0], input_precision="tf32"),) + biases
+        d_weights, d_biases = weights, biases
     base = partial + tl.program_id(0) * (W * (E + 2) + INNER * (W * (W + 1)))
-    tl.store(base + row[:, None] * E + feature[None, :], d_first, mask=(feature < E)[None, :])
-    tl.store(base + W * E + row, d_biases[0])
-    tl.store(base + W * (E + 1) + row, d_frequency)
+    frequency = tl.load(pack + W * (E + 1) + row)
+    at = row[:, None] * E + feature[None, :]
+    inside = (feature < E)[None, :]
+    tl.store(base + at, d_first * frequency[:, None], mask=inside)
+    # The columns are all the same.
+    d_bias = tl.sum(d_biases[0], axis=1) * 0.0625
+    tl.store(base + W * E + row, d_bias * frequency)
+    d_frequency = tl.sum(d_first * tl.load(pack + at, mask=inside, other=0.0), axis=1)
+    d_frequency += d_bias * tl.load(pack + W * E + row)
+    at = row[:, None] * W + row[None, :]
     for k in tl.static_range(INNER):
-        tl.store(_inner(base, k, E, W) + row[:, None] * W + row[None, :], d_weights[k])
-        tl.store(_inner(base, k, E, W) + W * W + row, d_biases[k + 1])
+        inner, d_inner = _inner(pack, k, E, W), _inner(base, k, E, W)
+        tl.store(d_inner + at, d_weights[k] * frequency[:, None])
+        d_bias = tl.sum(d_biases[k + 1], axis=1) * 0.0625
+        tl.store(d_inner + W * W + row, d_bias * frequency)
+        d_frequency += tl.sum(d_weights[k] * tl.load(inner + at), axis=1) + d_bias * tl.load(inner + W * W + row)
+    tl.store(base + W * (E + 1) + row, d_frequency)
 
 
 @triton.jit
