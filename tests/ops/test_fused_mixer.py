@@ -101,8 +101,10 @@ def test_outputs_and_all_gradients(
     if padding is not None:
         expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    # As much as one convolution and its filter may be off by, for each of them.
-    compare(pairs, made, exact, 3e-3 * made.config.n_filters)
+    # As much as one convolution and its filter may be off by, for each of them. Errors of a GPU's filters are alike at
+    # many positions, and sums over positions do not average them.
+    limit = 3e-3 if evaluated or DEVICE.type == "cpu" else 5e-3
+    compare(pairs, made, exact, limit * made.config.n_filters)
 
 
 @pytest.mark.parametrize("frozen", ["filter_fn", "implicit_filter"])
