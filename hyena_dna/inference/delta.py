@@ -22,6 +22,7 @@ from hyena_dna.inference.local_filters import LocalFilters, operators
 from hyena_dna.inference.reference_pass import LayerTail, ReferenceTail
 from hyena_dna.model.block import Block
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops.cpu_linear import project
 from hyena_dna.ops.short_conv import short_conv
 
 __all__ = ["MOST_LOCAL", "Batch", "DeltaScorer"]
@@ -146,16 +147,16 @@ class DeltaScorer:
         past, operator = batch.past, self._operators[layer]
         batch.take_past(kept, stream)
         u = self._blocks[layer].norm1(stream)
-        weight, bias = operator.in_proj.weight.expand(len(u), -1, -1), operator.in_proj.bias
+        weight, bias = operator.in_proj.weight, operator.in_proj.bias
         short = operator.short_filter
         assert short.bias is not None
         if batch.inside is None:
             # A constant passes a convolution as a constant: one pass over memory less than adding it first.
-            projected = torch.bmm(weight, u.transpose(1, 2))
+            projected = project(u, weight)
             constant = torch.addcmul(short.bias, bias, short.weight.sum((1, 2)))
         else:
             # Before the window a projection is zero, not the projection of zero.
-            projected = torch.baddbmm(bias[:, None], weight, u.transpose(1, 2))
+            projected = project(u, weight, bias)
             projected[..., :past] *= batch.inside[:, None]
             constant = short.bias
         return short_conv(projected, short.weight, constant)[..., past:]

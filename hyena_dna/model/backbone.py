@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hyena_dna.errors import InputError
-from hyena_dna.model.block import Block, add_norm, has_hooks
+from hyena_dna.model.block import Block, add_norm
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.hooks import has_hooks
 from hyena_dna.ops.losses import MOST_FUSED_TOKENS
 from hyena_dna.ops.tier import is_fused
 

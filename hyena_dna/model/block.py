@@ -8,12 +8,13 @@ from torch import nn
 from hyena_dna.model.adapters import linear_after_norm, linear_weight
 from hyena_dna.model.attention import Attention
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.hooks import has_hooks
 from hyena_dna.model.mlp import Mlp
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops.tier import is_fused
 from hyena_dna.ops.workspace import Tile
 
-__all__ = ["Block", "add_norm", "has_hooks"]
+__all__ = ["Block", "add_norm"]
 
 
 class Block(nn.Module):
@@ -108,11 +109,6 @@ class Block(nn.Module):
             part += self.mlp(self.norm2(part))
 
         self.mixer.mix_tiles(lambda tile: self.norm1(stream[tile]), add, stream, padding)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anyone waits for what passes through a module or its children."""
-    return any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
 
 def add_norm(

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from hyena_dna.model.adapters import linear_weight
 from hyena_dna.model.config import HyenaConfig
+from hyena_dna.model.hooks import has_hooks
+from hyena_dna.ops.cpu_linear import linear
 from hyena_dna.ops.tier import is_fused
 from hyena_dna.ops.workspace import map_rows, rows_per_chunk
 
@@ -36,5 +38,8 @@ class Mlp(nn.Module):
         return map_rows(self._transform, x.flatten(0, 1), rows_per_chunk(x.device, inner_bytes)).view(x.shape)
 
     def _transform(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-        return y
+        if torch.is_grad_enabled() or has_hooks(self):
+            y: torch.Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+            return y
+        inner = linear(x, linear_weight(self.fc1), self.fc1.bias, gelu=True)
+        return linear(inner, linear_weight(self.fc2), self.fc2.bias)

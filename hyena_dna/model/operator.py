@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hyena_dna.model.adapters import linear_after_norm, linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
+from hyena_dna.ops.cpu_linear import linear, project
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS, short_conv
 from hyena_dna.ops.threads import run_pieces
@@ -91,12 +92,11 @@ class HyenaOperator(nn.Module):
         return self.filter_fn.bias.view(self.config.n_filters, self.config.d_model)
 
     def _precision(self, u: torch.Tensor) -> Precision:
-        lower = u.is_cuda and torch.is_autocast_enabled("cuda")
-        return ("fast" if lower else "high") if self.precision is None else self.precision
+        return ("fast" if _is_lower(u) else "high") if self.precision is None else self.precision
 
     def is_fused(self, u: torch.Tensor) -> bool:
         """Whether `mix_fused` serves this input: under the autocast of a GPU, convolved on tensor cores."""
-        if not (u.is_cuda and torch.is_autocast_enabled("cuda")):
+        if not _is_lower(u):
             return False
         # The skip weights have the dtype that filters are made of.
         given, precision = (u.transpose(1, 2), self._skips), self._precision(u)
@@ -151,10 +151,9 @@ class HyenaOperator(nn.Module):
         width = self.config.d_model
         channels = slice(group * width, (group + count) * width)
         weight, bias = linear_weight(self.in_proj)[channels], self.in_proj.bias[channels]
-        projected = torch.baddbmm(bias[:, None], weight.expand(len(u), -1, -1), u.transpose(1, 2))
         short = self.short_filter
         assert short.bias is not None
-        return short_conv(projected, short.weight[channels], short.bias[channels])
+        return short_conv(project(u, weight, bias), short.weight[channels], short.bias[channels])
 
     def is_tiled(self, u: torch.Tensor) -> bool:
         """Whether `mix_tiles` serves this input: on a CPU, without autograd and autocast, convolved by FFTs."""
@@ -211,7 +210,7 @@ class HyenaOperator(nn.Module):
             rows, positions = tile
             seen = torch.cat([edge, read(tile)], 1)
             gated = self.project(seen, 0)[..., edge.shape[1] :].mul_(z[rows, :, positions])
-            write(tile, F.linear(gated.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias))
+            write(tile, linear(gated.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias))
 
         run_pieces(finish, zip(tiles, edges, strict=True))
 
@@ -238,3 +237,7 @@ class HyenaOperator(nn.Module):
         (rows, positions), (_, edge) = tile, self._edge(tile)
         projected = self.project(read((rows, slice(edge.start, positions.stop))), group, count)
         return projected[..., positions.start - edge.start :]
+
+
+def _is_lower(u: torch.Tensor) -> bool:
+    return u.device.type == "cuda" and torch.is_autocast_enabled("cuda")
