@@ -95,6 +95,7 @@ def _versions() -> Iterable[Check]:
     from pysam.version import __htslib_version__ as htslib
 
     from hyena_dna.inference.selfcheck import Check
+    from hyena_dna.ops.cpu_linear import has_faster_onednn
     from hyena_dna.ops.tier import tier_name
     from pipelines.cli import versions
 
@@ -104,7 +105,8 @@ def _versions() -> Iterable[Check]:
     yield Check(
         "htslib", recent, f"{htslib}{'' if recent else ', older than 1.23.1: unsafe with CRAM files of others'}"
     )
-    yield Check("cpu", None, f"{platform.machine()}, {torch.get_num_threads()} threads")
+    through = "oneDNN" if has_faster_onednn() else "PyTorch's BLAS"
+    yield Check("cpu", None, f"{platform.machine()}, {torch.get_num_threads()} threads, products through {through}")
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         detail = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"

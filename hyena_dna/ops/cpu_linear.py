@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-__all__ = ["linear", "project"]
+__all__ = ["has_faster_onednn", "linear", "project"]
 
 # Below it what oneDNN does before a product takes longer than the product.
 _LEAST_ROWS = 32
@@ -68,12 +68,13 @@ def _takes_onednn(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and x.numel() >= _LEAST_ROWS * x.shape[-1]
-        and _has_faster_onednn()
+        and has_faster_onednn()
     )
 
 
 @cache
-def _has_faster_onednn() -> bool:
+def has_faster_onednn() -> bool:
+    """Whether the processor is one that oneDNN multiplies faster on: AMD's with AVX-512."""
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return wide and onednn and "AuthenticAMD" in _processor()

@@ -15,7 +15,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     name: str = request.param
     if name == "onednn" and not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         pytest.skip("PyTorch was built without oneDNN")
-    monkeypatch.setattr(cpu_linear, "_has_faster_onednn", lambda: name == "onednn")
+    monkeypatch.setattr(cpu_linear, "has_faster_onednn", lambda: name == "onednn")
     return name
 
 
@@ -94,5 +94,5 @@ def test_which_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         monkeypatch.setattr(cpu_linear, "_processor", lambda maker=maker: f"vendor_id : {maker}")
-        assert cpu_linear._has_faster_onednn.__wrapped__() == expected
+        assert cpu_linear.has_faster_onednn.__wrapped__() == expected
     assert cpu_linear._processor()
