@@ -57,16 +57,19 @@ def compare(
     made: HyenaOperator,
     exact: HyenaOperator,
     limit: float,
+    of_parameters: float | None = None,
 ) -> None:
-    """Relative errors of named pairs, and of the gradients of all parameters."""
-    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
-        pairs[name] = (ours.grad, theirs.grad)
+    """Relative errors of named pairs, and of the gradients of all parameters, which may have a limit of their own."""
     for name, (found, expected) in pairs.items():
-        assert found is not None
-        assert expected is not None
-        # Gradients of hidden layers are chains of products that a GPU cuts off at ten bits.
-        allowed = max(limit, 1e-2) if DEVICE.type == "cuda" and "implicit_filter" in name else limit
-        assert (found.double() - expected).norm() <= allowed * expected.norm(), name
+        close(found, expected, limit, name)
+    for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
+        close(ours.grad, theirs.grad, of_parameters or limit, name)
+
+
+def close(found: torch.Tensor | None, expected: torch.Tensor | None, limit: float, name: str) -> None:
+    assert found is not None
+    assert expected is not None
+    assert (found.double() - expected).norm() <= limit * expected.norm(), name
 
 
 @pytest.mark.parametrize(
@@ -78,8 +81,8 @@ def compare(
         (2, True, 2, 33, True, 1, False),
         (2, True, 2, 33, True, 1, True),
         # Too long for one kernel a sequence.
-        (3, False, 2, 4100, True, 3, False),
-        (2, False, 1, 4100, False, 3, True),
+        (3, False, 2, 4100, True, 3, True),
+        (2, False, 1, 4100, False, 3, False),
     ],
 )
 def test_outputs_and_all_gradients(
@@ -101,10 +104,10 @@ def test_outputs_and_all_gradients(
     if padding is not None:
         expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    # As much as one convolution and its filter may be off by, for each of them. Errors of a GPU's filters are alike at
-    # many positions, and sums over positions do not average them.
-    limit = 3e-3 if evaluated or DEVICE.type == "cpu" else 5e-3
-    compare(pairs, made, exact, limit * made.config.n_filters)
+    # As much as one convolution and its filter may be off by, for each of them. A fused filter is off alike at many
+    # positions, and sums over positions do not average that: 7e-3 on a CPU, 1.5e-2 on a GPU, by the draw.
+    of_parameters = None if evaluated or DEVICE.type == "cpu" else 3e-2
+    compare(pairs, made, exact, 3e-3 * made.config.n_filters, of_parameters)
 
 
 @pytest.mark.parametrize("frozen", ["filter_fn", "implicit_filter"])
