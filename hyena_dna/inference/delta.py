@@ -22,7 +22,7 @@ from hyena_dna.inference.local_filters import LocalFilters, operators
 from hyena_dna.inference.reference_pass import LayerTail, ReferenceTail
 from hyena_dna.model.block import Block
 from hyena_dna.model.model import HyenaDNA
-from hyena_dna.ops.cpu_linear import project
+from hyena_dna.ops.cpu_linear import linear_channels_first
 from hyena_dna.ops.short_conv import short_conv
 
 __all__ = ["MOST_LOCAL", "Batch", "DeltaScorer"]
@@ -152,11 +152,11 @@ class DeltaScorer:
         assert short.bias is not None
         if batch.inside is None:
             # A constant passes a convolution as a constant: one pass over memory less than adding it first.
-            projected = project(u, weight)
+            projected = linear_channels_first(u, weight)
             constant = torch.addcmul(short.bias, bias, short.weight.sum((1, 2)))
         else:
             # Before the window a projection is zero, not the projection of zero.
-            projected = project(u, weight, bias)
+            projected = linear_channels_first(u, weight, bias)
             projected[..., :past] *= batch.inside[:, None]
             constant = short.bias
         return short_conv(projected, short.weight, constant)[..., past:]

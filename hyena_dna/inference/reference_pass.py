@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
 
 from hyena_dna.inference.likelihood import next_token_log_probs, pick_tokens
 from hyena_dna.model.block import Block
 from hyena_dna.model.model import HyenaDNA
 from hyena_dna.model.operator import HyenaOperator
+from hyena_dna.ops.cpu_linear import linear
 from hyena_dna.ops.long_conv import long_conv
 from hyena_dna.ops.tier import is_fused
 
@@ -152,7 +152,7 @@ def _run_block(
         if keep_gates and filter_index >= 0:
             tail.gates.append(cut_out(held, 2, kept, stretch))
         z = z * gate
-    stream = (stream[:, low:high] if cut else stream) + F.linear(
+    stream = (stream[:, low:high] if cut else stream) + linear(
         z.transpose(1, 2), operator.out_proj.weight, operator.out_proj.bias
     )
     return tail, stream.add_(block.mlp(block.norm2(stream)))

@@ -18,12 +18,18 @@ def linear_weight(layer: nn.Module) -> torch.Tensor:
     Args:
         layer: an `nn.Linear`, or what peft put in its place.
     """
+    adapters = getattr(layer, "lora_A", None)
+    disabled = getattr(layer, "disable_adapters", False)
+    if adapters and disabled and getattr(layer, "merged", False):
+        # As its own `forward` does.
+        layer.unmerge()  # type: ignore[operator]
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    if not getattr(layer, "lora_A", None) or getattr(layer, "merged", False):
+    if not adapters or disabled or getattr(layer, "merged", False):
         return weight
     for adapter in layer.active_adapters:  # type: ignore[union-attr]
-        weight = weight + layer.get_delta_weight(adapter)  # type: ignore[operator]
+        if adapter in adapters:
+            weight = weight + layer.get_delta_weight(adapter)  # type: ignore[operator]
     return weight
 
 

@@ -46,7 +46,8 @@ class Block(nn.Module):
             padding: (batch, length), true where a row has ended, or None.
 
         Returns:
-            The MLP output and the residual stream that it is to be added to, both (batch, length, d_model).
+            The MLP output and the residual stream that it is to be added to, both (batch, length, d_model). The bias of
+            that output is in the one or in the other: it is their sum that means something.
         """
         if self._is_fused(hidden, residual):
             return self._fused(self.dropout1(hidden), residual, padding)
@@ -56,13 +57,15 @@ class Block(nn.Module):
         return self.mlp(normed), residual
 
     def _is_fused(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> bool:
-        """Whether `_fused` serves this input: in training, where nobody waits for what passes through the inside."""
+        """Whether `_fused` serves this input: with autograd, where nobody waits for what passes through the inside."""
         return (
             type(self.mixer) is HyenaOperator
+            and type(self.mlp) is Mlp
             and torch.is_grad_enabled()
             and self.mixer.is_fused(hidden)
             and _takes_fused_norm(hidden, residual, self.norm1, self.residual_in_fp32)
-            and not (self.training and self.dropout2.p > 0)
+            # A bias in the stream escapes the dropout of its branch, which is here or in what follows.
+            and self.dropout2.p == 0
             and not has_hooks(self)
         )
 

@@ -152,7 +152,8 @@ class ImplicitFilter(nn.Module):
 
     The network is a chain of linear layers with one shared sine between them. Positions, network and window are
     float32 (float64 for float64 weights) under every autocast: at bfloat16 a million positions have fewer than two
-    thousand distinct values, and the filters come out wrong by 10-20 %.
+    thousand distinct values, and the filters come out wrong by 10-20 %. So it is with what `network` describes, but for
+    the last layer, which nothing amplifies: its operands are float16, like those of the convolution behind it.
     """
 
     def __init__(self, config: HyenaConfig) -> None:
@@ -229,7 +230,7 @@ class ImplicitFilter(nn.Module):
         from hyena_dna.ops.fused_filter import FilterNetwork, FilterShape, is_supported
 
         config = self.config
-        if not is_supported(config.filter_order, config.filter_emb_dim):
+        if not is_supported(config.filter_order, config.filter_emb_dim, config.modulation_shift):
             return None
         first, *inner, last = (layer for layer in self.implicit_filter.values() if isinstance(layer, nn.Linear))
         sine = self.implicit_filter["1"]

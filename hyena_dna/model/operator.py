@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hyena_dna.model.adapters import linear_after_norm, linear_weight
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.filter import ImplicitFilter
-from hyena_dna.ops.cpu_linear import linear, project
+from hyena_dna.ops.cpu_linear import linear, linear_channels_first
 from hyena_dna.ops.long_conv import Implementation, Precision, choose, long_conv
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS, short_conv
 from hyena_dna.ops.threads import run_pieces
@@ -153,7 +153,7 @@ class HyenaOperator(nn.Module):
         weight, bias = linear_weight(self.in_proj)[channels], self.in_proj.bias[channels]
         short = self.short_filter
         assert short.bias is not None
-        return short_conv(project(u, weight, bias), short.weight[channels], short.bias[channels])
+        return short_conv(linear_channels_first(u, weight, bias), short.weight[channels], short.bias[channels])
 
     def is_tiled(self, u: torch.Tensor) -> bool:
         """Whether `mix_tiles` serves this input: on a CPU, without autograd and autocast, convolved by FFTs."""
@@ -216,15 +216,14 @@ class HyenaOperator(nn.Module):
 
     def _convolve_tiles(self, z: torch.Tensor, padding: torch.Tensor | None, gate: Callable[[int], None]) -> None:
         """All long convolutions in place, with the gates in between."""
-        config, (_, width, length) = self.config, z.shape
-        kernels = self.filter_fn(length)
-        skips = self.filter_fn.bias.view(config.n_filters, width)
+        config = self.config
+        kernels = self.filter_fn(z.shape[-1])
         for n in range(config.n_filters):
             if n > 0:
                 gate(config.n_filters - n)
             if padding is not None:
                 z.masked_fill_(padding[:, None], 0)
-            long_conv(z, kernels[n], skips[n], impl=self.impl, out=z)
+            long_conv(z, kernels[n], self._skips[n], impl=self.impl, out=z)
 
     def _edge(self, tile: Tile) -> Tile:
         """The positions before a tile that the short convolution looks back to."""

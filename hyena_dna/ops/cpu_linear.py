@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-__all__ = ["has_faster_onednn", "linear", "project"]
+__all__ = ["has_faster_onednn", "linear", "linear_channels_first"]
 
 # Below it what oneDNN does before a product takes longer than the product.
 _LEAST_ROWS = 32
@@ -38,8 +38,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, gelu: b
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
-def project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """The same with channels before positions.
+def linear_channels_first(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear` with channels before positions in the output.
 
     Args:
         x: (batch, length, in).
@@ -69,6 +69,7 @@ def _takes_onednn(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and x.numel() >= _LEAST_ROWS * x.shape[-1]
         and has_faster_onednn()
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

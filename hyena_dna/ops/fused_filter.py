@@ -19,6 +19,7 @@ from hyena_dna.ops.shares import shares
 __all__ = ["FilterNetwork", "FilterShape", "fused_filter", "fused_filter_backward", "is_supported"]
 
 _MOST_FEATURES = 32
+_MOST_WINDOW = 7.0
 # How each kernel is cut at a width of 64, the fastest by measurement: programs small enough that a multiprocessor holds
 # several.
 _FORWARD = {"POSITIONS": 64, "CHANNELS": 32, "num_warps": 4}
@@ -50,9 +51,12 @@ class FilterShape(NamedTuple):
         return self.length, self.max_length, self.shift
 
 
-def is_supported(width: int, features: int) -> bool:
-    """Whether the kernels take a network of this width, with so many positional features."""
-    return width in (16, 32, 64, 128) and features <= _MOST_FEATURES
+def is_supported(width: int, features: int, shift: float) -> bool:
+    """Whether the kernels take a network of this width, with so many positional features and such a window.
+
+    Gradients times the window are float16 and must not overflow (`hyena_dna.ops.long_conv.monarch`).
+    """
+    return width in (16, 32, 64, 128) and features <= _MOST_FEATURES and 1 + abs(shift) <= _MOST_WINDOW
 
 
 class FilterNetwork(NamedTuple):

@@ -28,7 +28,7 @@ from hyena_dna.ops.long_conv.monarch import (
 from hyena_dna.ops.scaled_kernel import ScaledKernel
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
-__all__ = ["MixerWeights", "fused_mixer"]
+__all__ = ["MixerWeights", "fused_mixer", "network_spectra"]
 
 # Positions of a block of the gates, for one warp: the fastest by measurement.
 _BLOCK = 512
@@ -245,8 +245,12 @@ class _FusedMixer(torch.autograd.Function):
             z, peak = groups.gate(gate, y, with_peaks=with_peaks and not is_last)
         # Of kernels no value is needed again, only what makes them.
         parameters = [] if form.network is None else made_of
-        ctx.save_for_backward(u, *weights, projected, z, *parameters, *convolved, *_flat(spectra), *sources)
-        ctx.form, ctx.parameters, ctx.filters = form._replace(spectra=None), len(parameters), len(spectra)
+        # The last gated product is asked for by the gradient of the output projection alone.
+        last = z if ctx.needs_input_grad[6] else None
+        ctx.save_for_backward(u, *weights, projected, last, *parameters, *convolved, *_flat(spectra), *sources)
+        network = form.network and form.network._replace(weights=())
+        ctx.form = form._replace(spectra=None, network=network)
+        ctx.parameters, ctx.filters = len(parameters), len(spectra)
         ctx.skips_dtype, ctx.kernels_dtype = skips.dtype, made_of[0].dtype if made_of else None
         return _project_out(z, weights)
 
@@ -254,7 +258,7 @@ class _FusedMixer(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, *rest = ctx.saved_tensors
-        weights, (projected, z, *tail) = MixerWeights(*rest[:6]), rest[6:]
+        weights, (projected, last, *tail) = MixerWeights(*rest[:6]), rest[6:]
         (network, _, leading_conv, padding, _), filters = ctx.form, ctx.filters
         parameters, tail = tail[: ctx.parameters], tail[ctx.parameters :]
         convolved, flat, sources = tail[:filters], tail[filters : 3 * filters], tail[3 * filters :]
@@ -263,7 +267,7 @@ class _FusedMixer(torch.autograd.Function):
         sums = _Sums(groups)
         dtype, grad = u.dtype, grad.to(u.dtype)
         d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
-        d_out_weight = _summed_product(grad.transpose(1, 2), z.transpose(1, 2))
+        d_out_weight = None if last is None else _summed_product(grad.transpose(1, 2), last.transpose(1, 2))
         d_kernels: list[ScaledKernel] = []
         for index in reversed(range(filters)):
             gate = _gate(groups, index, leading_conv)
@@ -284,7 +288,7 @@ class _FusedMixer(torch.autograd.Function):
         d_projected = sums.projected
         d_in_weight = _summed_product(d_projected, u)
         d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight.to(dtype))
-        gradients = MixerWeights(
+        gradients = (
             d_in_weight,
             sums.in_bias,
             sums.taps[:, None],

@@ -60,7 +60,7 @@ def fused_add_unit(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`fused_add_norm` without gain and offset, and with biases that branches lack.
 
-    The backward pass keeps nothing but the normalised sum, and sums the gradients of biases as it passes them.
+    The backward pass needs little more than the normalised sum, and sums the gradients of biases as it passes them.
 
     Args:
         branch: as for `fused_add_norm`; likewise residual, eps and dtype.
@@ -80,6 +80,8 @@ def _add_norm(
     eps: float,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    # The kernel sums the gradients of two parameters at most.
+    assert parameters[0] is None or parameters[2] is None
     # Within the function autograd is off, so it could not tell.
     keep = torch.is_grad_enabled()
     result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, *parameters, eps, dtype, keep)  # type: ignore[no-untyped-call]
@@ -199,6 +201,7 @@ class _Mlp(torch.autograd.Function):
         bias2: torch.Tensor | None,
     ) -> torch.Tensor:
         w1, b1, w2 = (value.to(x.dtype) for value in (weight1, bias1, weight2))
+        b2 = None if bias2 is None else bias2.to(x.dtype)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y))
         memory = torch.cuda.get_device_properties(x.device).total_memory
@@ -206,10 +209,10 @@ class _Mlp(torch.autograd.Function):
         kept = []
         for rows, out in zip(*chunks, strict=True):
             middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
-            if bias2 is None:
+            if b2 is None:
                 torch.mm(middle, w2.t(), out=out)
             else:
-                torch.addmm(bias2.to(x.dtype), middle, w2.t(), out=out)
+                torch.addmm(b2, middle, w2.t(), out=out)
             if keeps:
                 kept.append(middle)
         ctx.save_for_backward(x, weight1, bias1, weight2, *kept)

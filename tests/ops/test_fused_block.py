@@ -49,7 +49,8 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("started", [False, True])
-def test_outputs_and_all_gradients(started: bool) -> None:
+def test_outputs_and_all_gradients(started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Block, "_is_fused", lambda block, *_: next(block.parameters()).dtype == torch.float32)
     made = make_block()
     exact = Block(made.mixer.config, first=False).to(DEVICE).double()  # type: ignore[arg-type]
     exact.load_state_dict(made.state_dict())
@@ -58,7 +59,7 @@ def test_outputs_and_all_gradients(started: bool) -> None:
     grad = grad.masked_fill(padding[..., None], 0)
     found = [hidden.clone().requires_grad_(), residual.clone().requires_grad_()]
     wide = [hidden.double().requires_grad_(), residual.double().requires_grad_()]
-    out, stream = made._fused(found[0], found[1] if started else None, padding)
+    out, stream = made(found[0], found[1] if started else None, padding)
     expected_out, expected_stream = exact(wide[0], wide[1] if started else None, padding)
     # The stream has the bias of the branch that is yet to be added.
     bias, inside = exact.mlp.fc2.bias.detach(), ~padding
@@ -75,16 +76,25 @@ def test_where_it_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HyenaOperator, "is_fused", lambda *_: True)
     monkeypatch.setattr(block_module, "is_fused", lambda _: True)
     hidden = torch.randn(1, 5, 16, device=DEVICE)
-    block = make_block(dropout=0.1)
-    assert not block._is_fused(hidden, None)
-    assert block.eval()._is_fused(hidden, None)
-    with torch.no_grad():
-        assert not block._is_fused(hidden, None)
-    assert not block._is_fused(hidden.double(), None)
+    assert not make_block(dropout=0.1)._is_fused(hidden, None)
     assert not make_block(residual_in_fp32=False)._is_fused(hidden, None)
     block = make_block()
     assert block._is_fused(hidden, None)
-    handle = block.norm2.register_forward_hook(lambda *_: None)
-    assert not block._is_fused(hidden, None)
-    handle.remove()
+    with torch.no_grad():
+        assert not block._is_fused(hidden, None)
+    assert not block._is_fused(hidden.double(), None)
+    for handle in (
+        block.norm2.register_forward_hook(lambda *_: None),
+        block.mlp.fc1.register_forward_pre_hook(lambda *_: None),
+        block.mixer.register_full_backward_hook(lambda *_: None),
+        block.dropout2.register_full_backward_pre_hook(lambda *_: None),
+    ):
+        assert not block._is_fused(hidden, None)
+        handle.remove()
     assert block._is_fused(hidden, None)
+
+    class Other(type(block.mlp)):  # type: ignore[misc]
+        pass
+
+    block.mlp = Other(block.mixer.config)
+    assert not block._is_fused(hidden, None)

@@ -132,7 +132,9 @@ def test_every_value_is_written() -> None:
 
 
 def test_which_networks_are_supported() -> None:
-    assert is_supported(64, 5)
-    assert not is_supported(48, 5)
-    assert is_supported(64, 31)
-    assert not is_supported(64, 33)
+    assert is_supported(64, 5, 0.05)
+    assert not is_supported(48, 5, 0.05)
+    assert is_supported(64, 31, 0.05)
+    assert not is_supported(64, 33, 0.05)
+    assert not is_supported(64, 5, 7.0)
+    assert network(4, 2, 70, 16, 5, 2, modulation_shift=7.0).network(50) is None

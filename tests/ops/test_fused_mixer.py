@@ -14,6 +14,7 @@ from hyena_dna.model import operator as operator_module
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops import fused_mixer as module
+from hyena_dna.ops.fused_filter import fused_filter
 from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 from hyena_dna.ops.long_conv import dispatch
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
@@ -52,18 +53,49 @@ def fused(
     return fused_mixer(u, weights, kernels, skips, leading_conv=config.leading_conv, padding=padding)
 
 
+class _AsFused(torch.autograd.Function):
+    """The values of fused filters, with the gradients of exact ones."""
+
+    @staticmethod
+    def forward(ctx: Any, exact: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0], None
+
+
+def make_filters_fused(exact: HyenaOperator, made: HyenaOperator) -> None:
+    """Give an operator in float64 the filters that the kernels make.
+
+    Those are right to less than a convolution is, but their errors are alike at many positions: sums over positions
+    would show them many times larger, as an error of the mixer.
+    """
+    evaluate = exact.filter_fn.forward
+
+    def forward(length: int) -> torch.Tensor:
+        network = made.filter_fn.network(length)
+        assert network is not None
+        values, scale = fused_filter(network)
+        kernel = evaluate(length)
+        return _AsFused.apply(kernel, (values * scale[:, None]).view_as(kernel).double())  # type: ignore[no-any-return, no-untyped-call]
+
+    exact.filter_fn.forward = forward  # type: ignore[method-assign]
+
+
 def compare(
     pairs: dict[str, tuple[torch.Tensor | None, torch.Tensor | None]],
     made: HyenaOperator,
     exact: HyenaOperator,
     limit: float,
-    of_parameters: float | None = None,
 ) -> None:
-    """Relative errors of named pairs, and of the gradients of all parameters, which may have a limit of their own."""
+    """Relative errors of named pairs, and of the gradients of all parameters."""
     for name, (found, expected) in pairs.items():
         close(found, expected, limit, name)
     for (name, ours), theirs in zip(made.named_parameters(), exact.parameters(), strict=True):
-        close(ours.grad, theirs.grad, of_parameters or limit, name)
+        # Gradients of hidden layers of filters are chains of products that a GPU cuts off at ten bits.
+        cut = DEVICE.type == "cuda" and "implicit_filter" in name
+        close(ours.grad, theirs.grad, 1e-2 if cut else limit, name)
 
 
 def close(found: torch.Tensor | None, expected: torch.Tensor | None, limit: float, name: str) -> None:
@@ -81,8 +113,8 @@ def close(found: torch.Tensor | None, expected: torch.Tensor | None, limit: floa
         (2, True, 2, 33, True, 1, False),
         (2, True, 2, 33, True, 1, True),
         # Too long for one kernel a sequence.
-        (3, False, 2, 4100, True, 3, True),
-        (2, False, 1, 4100, False, 3, False),
+        (3, False, 2, 4100, True, 3, False),
+        (2, False, 1, 4100, False, 3, True),
     ],
 )
 def test_outputs_and_all_gradients(
@@ -98,16 +130,16 @@ def test_outputs_and_all_gradients(
         padding = torch.arange(length, device=DEVICE) >= lengths[:, None]
         grad = grad.masked_fill(padding[..., None], 0)
     wide, single = u.double().requires_grad_(), u.clone().requires_grad_()
+    if not evaluated:
+        make_filters_fused(exact, made)
     expected, found = exact(wide, padding), fused(made, single, padding, evaluated=evaluated)
     torch.autograd.backward([expected], [grad.double()])
     torch.autograd.backward([found], [grad])
     if padding is not None:
         expected, found = (value.masked_fill(padding[..., None], 0) for value in (expected, found))
     pairs = {"output": (found, expected), "input": (single.grad, wide.grad)}
-    # As much as one convolution and its filter may be off by, for each of them. A fused filter is off alike at many
-    # positions, and sums over positions do not average that: 7e-3 on a CPU, 1.5e-2 on a GPU, by the draw.
-    of_parameters = None if evaluated or DEVICE.type == "cpu" else 3e-2
-    compare(pairs, made, exact, 3e-3 * made.config.n_filters, of_parameters)
+    # As much as one convolution may be off by, for each of them.
+    compare(pairs, made, exact, 2e-3 * made.config.n_filters)
 
 
 @pytest.mark.parametrize("frozen", ["filter_fn", "implicit_filter"])
@@ -151,6 +183,31 @@ def test_spectra_in_place_of_kernels(order: int, leading_conv: bool) -> None:
     with torch.no_grad():
         first, second = made.filter_fn.spectra(50), made.filter_fn.spectra(50)
     assert first[0].values.data_ptr() != second[0].values.data_ptr()
+
+
+def test_a_frozen_output_projection_keeps_no_product() -> None:
+    made, u = operator(2, False, 40), torch.randn(2, 40, 4, device=DEVICE)
+    grad = torch.randn_like(u)
+    trained = [made.in_proj.weight, made.filter_fn.bias]
+    expected = torch.autograd.grad(fused(made, u, None), trained, grad)
+
+    def kept() -> int:
+        sizes: list[int] = []
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            y = fused(made, u, None)
+        found = torch.autograd.grad(y, trained, grad)
+        # Products on a CPU differ by where their operands lie.
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        return sum(sizes)
+
+    whole = kept()
+    made.out_proj.weight.requires_grad_(False)
+    assert kept() == whole - u.numel()
 
 
 def test_long_sequences_have_products_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,25 @@ def test_the_trap_that_this_guards_against() -> None:
     assert torch.allclose(layer(x), x @ linear_weight(layer).T + layer.bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_adapters_that_are_turned_off(merged: bool) -> None:
+    classifier = adapted().eval()
+    with torch.no_grad():
+        before = classifier(IDS)
+        fill(classifier)
+        assert (classifier(IDS) - before).abs().max() > 1e-3
+        layers: list[Any] = [module for module in classifier.modules() if hasattr(module, "lora_B")]
+        for layer in layers:
+            if merged:
+                layer.merge()
+            layer.enable_adapters(False)
+        assert torch.allclose(classifier(IDS), before, atol=1e-6)
+        # One that a layer does not have is none of its business.
+        layers[0].enable_adapters(True)
+        layers[0]._active_adapter = ["default", "other"]
+        linear_weight(layers[0])
+
+
 def test_filters_can_be_trained_too() -> None:
     torch.manual_seed(0)
     config = HyenaConfig(d_model=8, n_layer=1, max_length=34, filter_order=8)

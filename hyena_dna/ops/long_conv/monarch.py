@@ -37,6 +37,8 @@ _PROGRAMS = 2112
 # where few of them are missed.
 _FEW_REGISTERS = 168
 _FEW_REGISTERS_OF_COLUMNS = 128
+# Most of a kernel's gradient in float16: far from what it loses of values near zero, with room for a window of eight.
+_HALF_ROOM = 8192.0
 _Gradients = tuple[torch.Tensor | None, ...]
 
 
@@ -87,8 +89,8 @@ def monarch_spectrum(
         if factor is not None:
             first = first / factor
         peak, bound = peak + first.abs(), bound + first.abs()
-    # A power of two, so that values in float16 are not rounded again.
-    scale = torch.exp2(-torch.frexp(peak).exponent)
+    # Values in float16 are not to be rounded again.
+    scale = _power_of_two(peak)
     bound = torch.where(bound > 0, bound, 1.0)
     values = kernel.new_empty((channels, 2, plan.size), dtype=torch.float16)
     root = math.sqrt(plan.size)
@@ -257,7 +259,7 @@ def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor, *
     )  # fmt: skip
     if not half:
         return ScaledKernel(d_kernel, d_kernel.new_ones(channels))
-    scale = _inverse(d_kernel.abs().amax(1))
+    scale = _power_of_two(d_kernel.abs().amax(1)) * _HALF_ROOM
     return ScaledKernel((d_kernel * scale[:, None]).half(), scale.reciprocal_())
 
 
@@ -278,10 +280,11 @@ def _d_kernel_of_rows(
     )  # fmt: skip
     scale = largest * (head_room * math.sqrt(plan.size))
     one = torch.ones_like(scale)
-    # Sums of products of sequences of at most sqrt(M), so without their scale values are at most M^(1/4).
     d_kernel = of_grad.new_empty((channels, length), dtype=torch.float16 if half else torch.float32)
-    _columns_inverse(plan, of_grad, one if half else scale, d_kernel[None])
-    return ScaledKernel(d_kernel, scale if half else one)
+    # A sum of products of sequences of norm at most sqrt(M), less M^(1/4) of it: at most M^(1/4) before the scale.
+    room = 2.0 ** math.floor(math.log2(_HALF_ROOM / plan.size**0.25)) if half else 1.0
+    _columns_inverse(plan, of_grad, one * room if half else scale, d_kernel[None])
+    return ScaledKernel(d_kernel, scale / room if half else one)
 
 
 def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign: int) -> torch.Tensor:
@@ -325,6 +328,12 @@ def _convolve_rows(
 def _scale(x: torch.Tensor, peak: torch.Tensor | None) -> torch.Tensor:
     """What brings every sequence to at most one, (batch, channels)."""
     return _inverse(torch.linalg.vector_norm(x, ord=math.inf, dim=-1).float() if peak is None else peak)
+
+
+def _power_of_two(peak: torch.Tensor) -> torch.Tensor:
+    """The power of two that brings every sequence to at most one; 1 for a sequence of zeros."""
+    # No further than where it would be infinite.
+    return torch.exp2(-torch.frexp(peak).exponent.clamp(min=-100))
 
 
 def _inverse(peak: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,13 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from hyena_dna.ops.long_conv import monarch
 from hyena_dna.ops.long_conv.fft import fft_long_conv
-from hyena_dna.ops.long_conv.monarch import convolve, monarch_long_conv, monarch_spectrum
+from hyena_dna.ops.long_conv.monarch import (
+    convolve,
+    convolve_backward,
+    convolve_keeping,
+    monarch_long_conv,
+    monarch_spectrum,
+)
 from hyena_dna.ops.long_conv.monarch_plan import monarch_plan
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,6 +94,27 @@ def test_kernels_that_want_no_gradient_cost_none(length: int, monkeypatch: pytes
     frozen = monarch_long_conv(u, kernel.detach(), skip.detach())
     assert torch.equal(frozen, y)
     assert torch.equal(torch.autograd.grad(frozen, [u], grad)[0], expected)
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+@pytest.mark.parametrize("where", ["everywhere", "one position"])
+def test_gradients_of_kernels_in_half_the_bits(length: int, where: str) -> None:
+    u, kernel, skip, grad = inputs(2, 2, length)
+    if where == "one position":
+        # As pooling by maxima gives it: far below what is possible at this length, so least is left of float16.
+        grad[..., :-1] = 0
+    spectrum = monarch_spectrum(kernel, skip)
+    _, source = convolve_keeping(u, spectrum)
+    d_u, exact = convolve_backward(grad, source, spectrum)
+    same, found = convolve_backward(grad, source, spectrum, half=True)
+    assert torch.equal(same, d_u)
+    assert exact is not None
+    assert found is not None
+    assert found.values.dtype == torch.float16
+    assert found.values.abs().max() <= 8192
+    # Of values that a window has made twenty times smaller as well.
+    rounded = (found.values / 20).double() * 20 * found.scale[:, None].double()
+    assert error(rounded, exact.values.double()) <= 1e-3
 
 
 @pytest.mark.slow
