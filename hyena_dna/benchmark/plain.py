@@ -39,7 +39,7 @@ class PlainOperator(HyenaOperator):
         assert padding is None
         config, length = self.config, u.shape[1]
         kernels = self.filter_fn(length)
-        skips = self.filter_fn.bias.view(config.n_filters, config.d_model)
+        skips = self.filter_fn.skips
         short = self.short_filter
         projected = self.in_proj(u).transpose(1, 2)
         taps = short.weight.shape[-1]

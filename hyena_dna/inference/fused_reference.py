@@ -34,7 +34,7 @@ def run_fused_block(
     low, high = max(0, stretch.start), min(length, stretch.end)
     tail = LayerTail(cut_out(stream, 1, whole, stretch), [], [], [])
     kernels = operator.filter_fn(length)
-    skips = operator.filter_fn.bias.view(config.n_filters, config.d_model)
+    skips = operator.filter_fn.skips
     moments = block.moments(stream)
     first = config.order if config.leading_conv else config.order - 1
     *gates, v = block.project(stream, moments, slice(first, config.order + 1))

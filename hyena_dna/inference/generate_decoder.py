@@ -142,7 +142,7 @@ class Decoder:
         near = self._kernels[..., :BLOCK].permute(2, 0, 1)
         if near.shape[0]:
             self._near.copy_(near[:, :, None].transpose(0, 1))
-            skips = [layer.mixer.filter_fn.bias.view(config.n_filters, config.d_model) for layer in self._layers]
+            skips = [layer.mixer.filter_fn.skips for layer in self._layers]
             self._near[:, 0, 0] += torch.cat(skips)
 
     def clear(self) -> None:
@@ -191,7 +191,7 @@ class Decoder:
         z = projections.value
         length = z.shape[-1]
         kernels = mixer.filter_fn(length + self.steps)
-        skips = mixer.filter_fn.bias.view(config.n_filters, config.d_model)
+        skips = mixer.filter_fn.skips
         for n, gate in enumerate(projections.gates):
             convolution = n if config.leading_conv else n - 1
             if convolution >= 0:

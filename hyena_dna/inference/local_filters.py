@@ -106,7 +106,7 @@ class LocalFilters:
         operator = self._operators[layer]
         # The model keeps its filters for the next forward pass; the skip term goes into a copy.
         taps: torch.Tensor = operator.filter_fn(length).clone()
-        taps[..., 0] += operator.filter_fn.bias.view(taps.shape[:2])
+        taps[..., 0] += operator.filter_fn.skips
         return taps
 
     def _keep(self, key: tuple[str, int, int, int], make: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -132,7 +132,7 @@ def _run_block(
     u = block.norm1(stream)
     tail = LayerTail(cut_out(stream, 1, whole, stretch), [], [], [])
     kernels = operator.filter_fn(length)
-    skips = operator.filter_fn.bias.view(config.n_filters, config.d_model)
+    skips = operator.filter_fn.skips
     z = operator.project(u, config.order)
     for n in range(config.order):
         filter_index = n if config.leading_conv else n - 1

@@ -18,14 +18,18 @@ def linear_weight(layer: nn.Module) -> torch.Tensor:
     Args:
         layer: an `nn.Linear`, or what peft put in its place.
     """
-    adapters = getattr(layer, "lora_A", None)
-    disabled = getattr(layer, "disable_adapters", False)
-    if adapters and disabled and getattr(layer, "merged", False):
-        # As its own `forward` does.
-        layer.unmerge()  # type: ignore[operator]
-    weight = layer.weight
+    weight, adapters = layer.weight, getattr(layer, "lora_A", None)
     assert isinstance(weight, torch.Tensor)
-    if not adapters or disabled or getattr(layer, "merged", False):
+    if not adapters:
+        return weight
+    merged = layer.merged_adapters
+    assert isinstance(merged, list)
+    if layer.disable_adapters:
+        # Its own `forward` takes the update out of the matrix, which threads beside this one may be reading.
+        for adapter in merged:
+            weight = weight - layer.get_delta_weight(adapter)  # type: ignore[operator]
+        return weight
+    if merged:
         return weight
     for adapter in layer.active_adapters:  # type: ignore[union-attr]
         if adapter in adapters:

@@ -168,6 +168,11 @@ class ImplicitFilter(nn.Module):
         self.implicit_filter[str(2 * config.filter_num_inner_mlps + 2)] = nn.Linear(width, channels, bias=False)
         self._known = _KnownFilters()
 
+    @property
+    def skips(self) -> torch.Tensor:
+        """Weights of the direct terms, (n_filters, d_model)."""
+        return self.bias.view(self.config.n_filters, self.config.d_model)
+
     def forward(self, length: int) -> torch.Tensor:
         """Evaluate the filters at positions 0 to length - 1.
 
@@ -204,11 +209,10 @@ class ImplicitFilter(nn.Module):
 
         def make() -> tuple[torch.Tensor, ...]:
             network = self.network(length)
-            skips = self.bias.view(self.config.n_filters, self.config.d_model)
             if network is not None:
-                made = network_spectra(network, skips)
+                made = network_spectra(network, self.skips)
             else:
-                made = tuple(monarch_spectrum(*pair) for pair in zip(self._all(length), skips, strict=True))
+                made = tuple(monarch_spectrum(*pair) for pair in zip(self._all(length), self.skips, strict=True))
             return tuple(part for spectrum in made for part in (spectrum.values, spectrum.bound))
 
         if self.training or self.bias.is_inference():
@@ -220,6 +224,8 @@ class ImplicitFilter(nn.Module):
 
     def network(self, length: int) -> FilterNetwork | None:
         """What the fused kernels make the filters from; None where they do not take such a network.
+
+        With autograd, what `spectra` kept is forgotten, as by `forward`.
 
         Args:
             length: number of positions, at most `max_length`.

@@ -73,7 +73,7 @@ class HyenaOperator(nn.Module):
             return y
         if self.is_fused(u):
             return self.mix_fused(u, padding)
-        config, skips, precision = self.config, self._skips, self._precision(u)
+        config, skips, precision = self.config, self.filter_fn.skips, self._precision(u)
         kernels = self.filter_fn(u.shape[1])
         z = self.project(u, config.order)
         for n in range(config.order):
@@ -87,10 +87,6 @@ class HyenaOperator(nn.Module):
             z = z * self.project(u, config.order - 1 - n)
         return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
-    @property
-    def _skips(self) -> torch.Tensor:
-        return self.filter_fn.bias.view(self.config.n_filters, self.config.d_model)
-
     def _precision(self, u: torch.Tensor) -> Precision:
         return ("fast" if _is_lower(u) else "high") if self.precision is None else self.precision
 
@@ -99,7 +95,7 @@ class HyenaOperator(nn.Module):
         if not _is_lower(u):
             return False
         # The skip weights have the dtype that filters are made of.
-        given, precision = (u.transpose(1, 2), self._skips), self._precision(u)
+        given, precision = (u.transpose(1, 2), self.filter_fn.skips), self._precision(u)
         fits = self.config.short_filter_length <= MOST_FUSED_TAPS
         return fits and choose(*given, impl=self.impl, precision=precision, alone=False) == "monarch"
 
@@ -133,7 +129,9 @@ class HyenaOperator(nn.Module):
             kernels = filters.spectra(length)
         elif (kernels := filters.network(length)) is None:
             kernels = filters(length)
-        return fused_mixer(u, weights, kernels, self._skips, leading_conv=self.config.leading_conv, padding=padding)
+        return fused_mixer(
+            u, weights, kernels, self.filter_fn.skips, leading_conv=self.config.leading_conv, padding=padding
+        )
 
     def project(self, u: torch.Tensor, group: int, count: int = 1) -> torch.Tensor:
         """Groups of channels after the input projection and the short convolution.
@@ -223,7 +221,7 @@ class HyenaOperator(nn.Module):
                 gate(config.n_filters - n)
             if padding is not None:
                 z.masked_fill_(padding[:, None], 0)
-            long_conv(z, kernels[n], self._skips[n], impl=self.impl, out=z)
+            long_conv(z, kernels[n], self.filter_fn.skips[n], impl=self.impl, out=z)
 
     def _edge(self, tile: Tile) -> Tile:
         """The positions before a tile that the short convolution looks back to."""

@@ -123,9 +123,9 @@ def fused_filter_backward(network: FilterNetwork, grad: ScaledKernel) -> list[to
     return [part.view_as(weight).to(weight.dtype) for part, weight in zip(gradients, weights, strict=True)]
 
 
-def _largest(x: torch.Tensor, dim: int | None = None) -> torch.Tensor:
-    """The largest magnitudes; one where all is zero."""
-    found = x.abs().amax() if dim is None else x.abs().amax(dim)
+def _largest(x: torch.Tensor, dim: int | tuple[int, ...] = ()) -> torch.Tensor:
+    """The largest magnitudes, of everything or along a dimension; one where all is zero."""
+    found = x.abs().amax(dim)
     return torch.where(found > 0, found, 1.0)
 
 

@@ -60,7 +60,7 @@ def test_against_float64(batch: int, rows: int, turned: bool, library: str, used
 
 
 @pytest.mark.usefixtures("library")
-def test_gradients_are_those_of_pytorch(used: list[torch.Size]) -> None:
+def test_with_autograd_pytorch_multiplies(used: list[torch.Size]) -> None:
     x, weight, bias = (tensor.requires_grad_() for tensor in inputs(50))
     for found in (linear(x, weight, bias, gelu=True), linear_channels_first(x, weight, bias)):
         assert found.requires_grad

@@ -32,21 +32,32 @@ def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("width", [48, 128])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("stream_counts", [False, True])
+@pytest.mark.parametrize("form", ["gain and offset", "unit", "unit with biases"])
 # What the interpreter rounds to bfloat16 it cuts off, which is twice as far.
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
-def test_add_norm(width: int, started: bool, stream_counts: bool, dtype: torch.dtype, limit: float) -> None:
+def test_add_norm(width: int, started: bool, stream_counts: bool, form: str, dtype: torch.dtype, limit: float) -> None:
     made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
     exact = wide(made)
     grads = torch.randn(2, 2, 37, width, device=DEVICE)
 
     def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        branch, residual, weight, bias = values
-        if single:
-            normed, stream = fused_add_norm(branch, residual if started else None, weight, bias, 1e-5, dtype)
+        branch, residual, *pair = values
+        needed, (first, second) = [branch] + started * [residual], pair
+        biased = form == "unit with biases"
+        if form == "gain and offset":
+            needed += pair
+        elif biased:
+            # The second is no part of the norm.
+            needed += pair if stream_counts else [first]
+        if not single:
+            stream = branch + started * residual + biased * first
+            gain, offset = pair if form == "gain and offset" else (None, None)
+            normed, stream = F.layer_norm(stream, (width,), gain, offset, 1e-5), stream + biased * second
+        elif form == "gain and offset":
+            normed, stream = fused_add_norm(branch, residual if started else None, first, second, 1e-5, dtype)
         else:
-            stream = branch + residual if started else branch
-            normed = F.layer_norm(stream, (width,), weight, bias, 1e-5)
-        needed = values if started else [branch, weight, bias]
+            biases = (first, second) if biased else None
+            normed, stream = fused_add_unit(branch, residual if started else None, 1e-5, dtype, biases)
         outputs = [normed, stream] if stream_counts else [normed]
         sent = [grad.to(out.dtype) for grad, out in zip(grads, outputs, strict=False)]
         return [normed, stream], list(torch.autograd.grad(outputs, needed, sent))
@@ -55,37 +66,6 @@ def test_add_norm(width: int, started: bool, stream_counts: bool, dtype: torch.d
     close(found[0], expected[0], limit)
     close(found[1], expected[1], limit)
     # The stream has all its bits whatever the norm is rounded to.
-    close(found[0][1:], expected[0][1:], 1e-6)
-
-
-@pytest.mark.usefixtures("programs")
-@pytest.mark.parametrize("started", [False, True])
-@pytest.mark.parametrize("stream_counts", [False, True])
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 8e-3)])
-def test_add_unit(started: bool, stream_counts: bool, biased: bool, dtype: torch.dtype, limit: float) -> None:
-    width = 48
-    made = leaves((2, 37, width), (2, 37, width), (width,), (width,))
-    exact = wide(made)
-    grads = torch.randn(2, 2, 37, width, device=DEVICE)
-
-    def run(values: list[torch.Tensor], single: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        branch, residual, bias, next_bias = values
-        if single:
-            biases = (bias, next_bias) if biased else None
-            unit, stream = fused_add_unit(branch, residual if started else None, 1e-5, dtype, biases)
-        else:
-            total = branch + started * residual + biased * bias
-            unit, stream = F.layer_norm(total, (width,), eps=1e-5), total + biased * next_bias
-        # What follows the stream's own bias has no part in the norm.
-        needed = [branch] + started * [residual] + biased * [bias] + (biased and stream_counts) * [next_bias]
-        outputs = [unit, stream] if stream_counts else [unit]
-        sent = [grad.to(out.dtype) for grad, out in zip(grads, outputs, strict=False)]
-        return [unit, stream], list(torch.autograd.grad(outputs, needed, sent))
-
-    found, expected = run(made, True), run(exact, False)
-    close(found[0], expected[0], limit)
-    close(found[1], expected[1], limit)
     close(found[0][1:], expected[0][1:], 1e-6)
 
 

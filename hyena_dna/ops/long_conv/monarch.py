@@ -279,12 +279,12 @@ def _d_kernel_of_rows(
         batch, channels, per_program, **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
     )  # fmt: skip
     scale = largest * (head_room * math.sqrt(plan.size))
-    one = torch.ones_like(scale)
     d_kernel = of_grad.new_empty((channels, length), dtype=torch.float16 if half else torch.float32)
     # A sum of products of sequences of norm at most sqrt(M), less M^(1/4) of it: at most M^(1/4) before the scale.
-    room = 2.0 ** math.floor(math.log2(_HALF_ROOM / plan.size**0.25)) if half else 1.0
-    _columns_inverse(plan, of_grad, one * room if half else scale, d_kernel[None])
-    return ScaledKernel(d_kernel, scale / room if half else one)
+    room = 2.0 ** math.floor(math.log2(_HALF_ROOM / plan.size**0.25))
+    applied = torch.full_like(scale, room) if half else scale
+    _columns_inverse(plan, of_grad, applied, d_kernel[None])
+    return ScaledKernel(d_kernel, scale / applied)
 
 
 def _convolve_tiles(plan: MonarchPlan, u: torch.Tensor, spectrum: Spectrum, sign: int) -> torch.Tensor:
