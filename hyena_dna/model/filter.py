@@ -120,16 +120,17 @@ class _KnownFilters:
 
     def find(self, module: nn.Module, key: object) -> tuple[torch.Tensor, ...] | None:
         """What was kept under a key, if no parameter was replaced, moved or written to since."""
-        # The alias keeps the memory from being given to another tensor, and shares the count of writes.
-        state = [(value.detach(), value.data_ptr(), value._version) for value in module.parameters()]
+        state = [(value, value.data_ptr(), value._version) for value in module.parameters()]
         same = len(state) == len(self._state) and all(
-            pointer == old_pointer and version == old_version and alias.dtype == old.dtype
-            for (alias, pointer, version), (old, old_pointer, old_version) in zip(state, self._state, strict=True)
+            pointer == old_pointer and version == old_version and value.dtype == old.dtype
+            for (value, pointer, version), (old, old_pointer, old_version) in zip(state, self._state, strict=True)
         )
         # Tensors made in inference mode cannot be used everywhere outside it.
         inference = torch.is_inference_mode_enabled()
         if not same or inference != self._inference:
-            self._state, self._inference, self._kept = state, inference, {}
+            # The alias keeps the memory from being given to another tensor, and shares the count of writes.
+            self._state = [(value.detach(), pointer, version) for value, pointer, version in state]
+            self._inference, self._kept = inference, {}
         return self._kept.get(key)
 
     def keep(self, key: object, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -26,7 +26,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, length, d_model) -> (batch, length, d_model); without autograd a chunk of positions at a time."""
-        if torch.is_autocast_enabled(x.device.type) and is_fused(x.device):
+        if torch.is_autocast_enabled(x.device.type) and is_fused(x.device) and not has_hooks(self):
             # Triton is there on GPUs only.
             from hyena_dna.ops.fused_rows import fused_mlp
 

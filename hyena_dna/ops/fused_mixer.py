@@ -63,6 +63,11 @@ class MixerWeights(NamedTuple):
     out_bias: torch.Tensor | None
     """(d_model,), or None"""
 
+    def cast(self, dtype: torch.dtype) -> MixerWeights:
+        """With linear layers in the dtype that they run in."""
+        bias = None if self.out_bias is None else self.out_bias.to(dtype)
+        return self._replace(in_weight=self.in_weight.to(dtype), out_weight=self.out_weight.to(dtype), out_bias=bias)
+
 
 def fused_mixer(
     u: torch.Tensor,
@@ -107,6 +112,9 @@ def fused_mixer(
     # Within the function autograd is off, so it could not tell.
     wanted = spectra is None and any(value.requires_grad for value in (*made_of, skips))
     form = _Form(network, spectra, leading_conv, padding, keep=torch.is_grad_enabled() and wanted)
+    if not torch.is_grad_enabled():
+        weights = weights.cast(u.dtype)
+        return _project_out(_mix(form, u, weights, skips, made_of).last, weights)
     y: torch.Tensor = _FusedMixer.apply(form, u, *weights, skips, *made_of)  # type: ignore[no-untyped-call]
     return y
 
@@ -132,24 +140,21 @@ class _Groups:
         self.in_bias = weights.in_bias.contiguous()
         self.count = projected.shape[1] // width
 
-    def __getitem__(self, group: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        part = slice(group * self.width, (group + 1) * self.width)
-        return self.projected[:, part], self.in_bias[part], self.taps[part], self.bias[part]
-
     def gate(
         self, group: int, other: torch.Tensor | int | None, *, with_peaks: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """short(group) times a tensor, another group's short convolution, or nothing; and its largest magnitudes."""
-        a, in_a, taps_a, bias_a = self[group]
-        b, in_b, taps_b, bias_b, kind = self._other(group, other)
-        batch, channels, length = a.shape
-        y = a.new_empty((batch, channels, length))
+        batch, all_channels, length = self.projected.shape
+        channels = self.width
+        y = self.projected.new_empty((batch, channels, length))
         block = _block(length)
-        peaks = a.new_empty((batch, channels, triton.cdiv(length, block)), dtype=torch.float32) if with_peaks else None
-        gate_forward[(batch * channels * triton.cdiv(length, block),)](
-            a, b, in_a, taps_a, bias_a, in_b, taps_b, bias_b, y, peaks, channels, length,
-            *a.stride()[:2], *b.stride()[:2], TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, PEAKS=with_peaks,
-            num_warps=1,
+        blocks = triton.cdiv(length, block)
+        peaks = y.new_empty((batch, channels, blocks), dtype=torch.float32) if with_peaks else None
+        values, second, kind = self._other(group, other)
+        gate_forward[(batch * channels * blocks,)](
+            self.projected, values, self.in_bias, self.taps, self.bias, y, peaks, group * channels, second,
+            channels, all_channels, length,
+            TAPS=self.taps.shape[1], OTHER=kind, BLOCK=block, PEAKS=with_peaks, num_warps=1,
         )  # fmt: skip
         return y, None if peaks is None else peaks.amax(2)
 
@@ -157,35 +162,34 @@ class _Groups:
         self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
     ) -> _OtherGradient | None:
         """Gradients of `gate` into `sums`; where the other is a tensor, what belongs to it is returned."""
-        a, in_a, taps_a, bias_a = self[group]
-        b, in_b, taps_b, bias_b, kind = self._other(group, other)
-        batch, channels, length = a.shape
+        batch, all_channels, length = self.projected.shape
+        channels, taps = self.width, self.taps.shape[1]
         block = _block(length)
         blocks = triton.cdiv(length, block)
         per_program = max(1, min(_MOST_BLOCKS, batch * blocks * channels // _PROGRAMS))
         shares = triton.cdiv(batch * blocks, per_program)
-        partials = a.new_empty((2, shares, channels, taps_a.shape[1] + 2), dtype=torch.float32)
-        d_a = sums.projected[:, group * channels : (group + 1) * channels]
-        d_b = sums.projected[:, other * channels : (other + 1) * channels] if isinstance(other, int) else None
-        if d_b is None:
-            d_b = torch.empty_like(grad)
-        peaks = a.new_empty((batch, channels, blocks), dtype=torch.float32)
+        partials = grad.new_empty((2, shares, channels, taps + 2), dtype=torch.float32)
+        values, second, kind = self._other(group, other)
+        found = None
+        if values is not None:
+            found = _OtherGradient(
+                torch.empty_like(values), values.new_empty((batch, channels, blocks), dtype=torch.float32)
+            )
         gate_backward[(channels * shares,)](
-            a, b, grad, in_a, taps_a, bias_a, in_b, taps_b, bias_b, d_a, d_b, peaks, *partials,
-            batch, channels, length, *a.stride()[:2], *b.stride()[:2], d_a.stride(0), d_b.stride(0), per_program,
-            TAPS=taps_a.shape[1], B_IS=kind, BLOCK=block, num_warps=1,
+            self.projected, values, grad, self.in_bias, self.taps, self.bias, sums.projected,
+            *(found or (None, None)), *partials, group * channels, second,
+            batch, channels, all_channels, length, per_program, TAPS=taps, OTHER=kind, BLOCK=block, num_warps=1,
         )  # fmt: skip
         sums.add(group, partials[0])
         if isinstance(other, int):
             sums.add(other, partials[1])
-        return _OtherGradient(d_b, peaks) if isinstance(other, torch.Tensor) else None
+        return found
 
-    def _other(
-        self, group: int, other: torch.Tensor | int | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, str]:
+    def _other(self, group: int, other: torch.Tensor | int | None) -> tuple[torch.Tensor | None, int, str]:
+        """Values, first channel, and kind of what a group is multiplied by."""
         if isinstance(other, torch.Tensor):
-            return other, self.in_bias, self.taps, self.bias, "values"
-        return (*self[group], "none") if other is None else (*self[other], "projection")
+            return other, group * self.width, "values"
+        return (None, group * self.width, "none") if other is None else (None, other * self.width, "projection")
 
 
 class _OtherGradient(NamedTuple):
@@ -203,56 +207,98 @@ class _Sums:
 
     def __init__(self, groups: _Groups) -> None:
         self.projected = torch.empty_like(groups.projected)
-        self.taps = torch.empty_like(groups.taps, dtype=torch.float32)
-        self.bias = torch.empty_like(groups.bias, dtype=torch.float32)
-        self.in_bias = torch.empty_like(groups.bias, dtype=torch.float32)
+        channels, taps = groups.taps.shape
+        self._small = self.projected.new_empty((channels, taps + 2), dtype=torch.float32)
 
     def add(self, group: int, partial: torch.Tensor) -> None:
         channels = partial.shape[1]
-        total = partial.sum(0)
-        part = slice(group * channels, (group + 1) * channels)
-        self.taps[part], self.bias[part], self.in_bias[part] = total[:, :-2], total[:, -2], total[:, -1]
+        torch.sum(partial, 0, out=self._small[group * channels : (group + 1) * channels])
+
+    @property
+    def taps(self) -> torch.Tensor:
+        """Of short filters, (G * d_model, taps)."""
+        return self._small[:, :-2]
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """Of their biases, (G * d_model,)."""
+        return self._small[:, -2]
+
+    @property
+    def in_bias(self) -> torch.Tensor:
+        """Of the biases of the input projection, (G * d_model,)."""
+        return self._small[:, -1]
+
+
+class _Passed(NamedTuple):
+    """What a mixer makes on its way."""
+
+    projected: torch.Tensor
+    """(batch, G * d_model, length), before its bias."""
+
+    last: torch.Tensor
+    """(batch, d_model, length), the last gated product."""
+
+    convolved: list[torch.Tensor]
+    """Outputs of the long convolutions, (batch, d_model, length)."""
+
+    spectra: tuple[Spectrum, ...]
+    """Of their kernels."""
+
+    sources: list[Source]
+    """Of their inputs, where asked for."""
+
+
+def _mix(
+    form: _Form, u: torch.Tensor, weights: MixerWeights, skips: torch.Tensor, made_of: Sequence[torch.Tensor]
+) -> _Passed:
+    """All but the output projection, with `weights` in the dtype of u."""
+    spectra, leading_conv = form.spectra, form.leading_conv
+    if form.network is not None:
+        spectra = network_spectra(form.network, skips)
+    elif spectra is None:
+        spectra = tuple(monarch_spectrum(*pair) for pair in zip(*made_of, skips, strict=True))
+    batch, length, width = u.shape
+    projected = torch.bmm(weights.in_weight.expand(batch, -1, -1), u.transpose(1, 2))
+    groups = _Groups(projected, weights, width)
+    with_peaks = wants_peaks(length)
+    z, peak = groups.gate(groups.count - 1, None if leading_conv else groups.count - 2, with_peaks=with_peaks)
+    sources, convolved = [], []
+    for index, spectrum in enumerate(spectra):
+        if form.padding is not None:
+            z.masked_fill_(form.padding[:, None], 0)
+        if form.keep:
+            y, source = convolve_keeping(z, spectrum, peak)
+            sources.append(source)
+        else:
+            y = convolve(z, spectrum, peak)
+        convolved.append(y)
+        is_last = index == len(spectra) - 1
+        z, peak = groups.gate(_gate(groups, index, leading_conv), y, with_peaks=with_peaks and not is_last)
+    return _Passed(projected, z, convolved, spectra, sources)
 
 
 class _FusedMixer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, form: _Form, u: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, (skips, *made_of) = MixerWeights(*rest[:6]), rest[6:]
-        spectra, leading_conv = form.spectra, form.leading_conv
-        if form.network is not None:
-            spectra = network_spectra(form.network, skips)
-        elif spectra is None:
-            spectra = tuple(monarch_spectrum(*pair) for pair in zip(*made_of, skips, strict=True))
-        batch, length, width = u.shape
-        dtype = u.dtype
-        projected = torch.bmm(weights.in_weight.to(dtype).expand(batch, -1, -1), u.transpose(1, 2))
-        groups = _Groups(projected, weights, width)
-        with_peaks = wants_peaks(length)
-        z, peak = groups.gate(groups.count - 1, None if leading_conv else groups.count - 2, with_peaks=with_peaks)
-        sources: list[torch.Tensor | None] = []
-        convolved = []
-        for index, spectrum in enumerate(spectra):
-            if form.padding is not None:
-                z.masked_fill_(form.padding[:, None], 0)
-            if form.keep:
-                y, source = convolve_keeping(z, spectrum, peak)
-                sources += [source.values, source.scale]
-            else:
-                y = convolve(z, spectrum, peak)
-            convolved.append(y)
-            is_last = index == len(spectra) - 1
-            gate = _gate(groups, index, leading_conv)
-            z, peak = groups.gate(gate, y, with_peaks=with_peaks and not is_last)
+        given, (skips, *made_of) = rest[:6], rest[6:]
+        weights = MixerWeights(*given).cast(u.dtype)
+        passed = _mix(form, u, weights, skips, made_of)
         # Of kernels no value is needed again, only what makes them.
         parameters = [] if form.network is None else made_of
         # The last gated product is asked for by the gradient of the output projection alone.
-        last = z if ctx.needs_input_grad[6] else None
-        ctx.save_for_backward(u, *weights, projected, last, *parameters, *convolved, *_flat(spectra), *sources)
+        last = passed.last if ctx.needs_input_grad[6] else None
+        ctx.save_for_backward(
+            u, *weights, passed.projected, last, *parameters, *passed.convolved,
+            *(part for spectrum in passed.spectra for part in (spectrum.values, spectrum.bound)),
+            *(part for source in passed.sources for part in (source.values, source.scale)),
+        )  # fmt: skip
         network = form.network and form.network._replace(weights=())
         ctx.form = form._replace(spectra=None, network=network)
-        ctx.parameters, ctx.filters = len(parameters), len(spectra)
+        ctx.parameters, ctx.filters = len(parameters), len(passed.spectra)
+        ctx.dtypes = [None if value is None else value.dtype for value in given]
         ctx.skips_dtype, ctx.kernels_dtype = skips.dtype, made_of[0].dtype if made_of else None
-        return _project_out(z, weights)
+        return _project_out(passed.last, weights)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -265,8 +311,8 @@ class _FusedMixer(torch.autograd.Function):
         with_peaks = wants_peaks(u.shape[1])
         groups = _Groups(projected, weights, u.shape[-1])
         sums = _Sums(groups)
-        dtype, grad = u.dtype, grad.to(u.dtype)
-        d_z = torch.matmul(weights.out_weight.t().to(dtype), grad.transpose(1, 2))
+        grad = grad.to(u.dtype)
+        d_z = torch.matmul(weights.out_weight.t(), grad.transpose(1, 2))
         d_out_weight = None if last is None else _summed_product(grad.transpose(1, 2), last.transpose(1, 2))
         d_kernels: list[ScaledKernel] = []
         for index in reversed(range(filters)):
@@ -287,7 +333,7 @@ class _FusedMixer(torch.autograd.Function):
         groups.gate_gradients(groups.count - 1, None if leading_conv else groups.count - 2, d_z, sums)
         d_projected = sums.projected
         d_in_weight = _summed_product(d_projected, u)
-        d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight.to(dtype))
+        d_u = torch.matmul(d_projected.transpose(1, 2), weights.in_weight)
         gradients = (
             d_in_weight,
             sums.in_bias,
@@ -296,10 +342,7 @@ class _FusedMixer(torch.autograd.Function):
             d_out_weight,
             None if weights.out_bias is None else column_sums(grad),
         )
-        typed = (
-            None if value is None or weight is None else value.to(weight.dtype)
-            for value, weight in zip(gradients, weights, strict=True)
-        )
+        typed = (None if value is None else value.to(dtype) for value, dtype in zip(gradients, ctx.dtypes, strict=True))
         of_made: list[torch.Tensor] | list[None] = [None] * (len(ctx.needs_input_grad) - 9)
         if not d_kernels:
             return None, d_u, *typed, None, *of_made
@@ -333,8 +376,7 @@ def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
 
 
 def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
-    weight = weights.out_weight.to(z.dtype).t()
-    bias = None if weights.out_bias is None else weights.out_bias.to(z.dtype)
+    weight, bias = weights.out_weight.t(), weights.out_bias
     batch, channels, length = z.shape
     if length < _OWN_PRODUCT and batch > 1:
         y = torch.bmm(z.transpose(1, 2), weight.expand(batch, -1, -1))
@@ -351,11 +393,9 @@ def _project_out(z: torch.Tensor, weights: MixerWeights) -> torch.Tensor:
 
 def _summed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """The sum of the products of two batches of matrices, float32."""
+    if len(a) == 1:
+        return torch.mm(a[0], b[0]).float()
     if len(a) > _FEW_PRODUCTS:
         return torch.bmm(a, b).sum(0, dtype=torch.float32)
     # A product for itself is cut along its sum, of which only a batch of many leaves enough to do without.
     return torch.stack([torch.mm(*pair) for pair in zip(a, b, strict=True)]).sum(0, dtype=torch.float32)
-
-
-def _flat(spectra: tuple[Spectrum, ...]) -> list[torch.Tensor]:
-    return [part for spectrum in spectra for part in (spectrum.values, spectrum.bound)]

@@ -7,6 +7,7 @@ Sums over rows are made per program and added in one order, so results are deter
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
 # that their sums are small.
 _PROGRAMS = 1056
-_MLP_ROWS = 524_288
+_MLP_ROWS = 1_048_576
 # The output of GELU is kept where it takes up to this share of the device's memory, a 256th, for every MLP.
 _KEPT_SHARE = 256
 _Gradients = tuple[torch.Tensor | None, ...]
@@ -82,10 +83,37 @@ def _add_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # The kernel sums the gradients of two parameters at most.
     assert parameters[0] is None or parameters[2] is None
-    # Within the function autograd is off, so it could not tell.
-    keep = torch.is_grad_enabled()
-    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, *parameters, eps, dtype, keep)  # type: ignore[no-untyped-call]
+    if not torch.is_grad_enabled():
+        return _normalise(branch.contiguous(), residual, parameters, eps, dtype, keep=False)[:2]
+    result: tuple[torch.Tensor, torch.Tensor] = _AddNorm.apply(branch, residual, *parameters, eps, dtype)  # type: ignore[no-untyped-call]
     return result
+
+
+def _normalise(
+    branch: torch.Tensor,
+    residual: torch.Tensor | None,
+    parameters: tuple[torch.Tensor | None, ...],
+    eps: float,
+    dtype: torch.dtype,
+    *,
+    keep: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The normalised sum and the sum; and with `keep` what the backward pass needs of it, and 1 / deviation of rows."""
+    weight, bias, branch_bias, next_bias = parameters
+    width = branch.shape[-1]
+    rows = branch.numel() // width
+    stream = torch.empty_like(branch, dtype=torch.float32)
+    normed = torch.empty_like(branch, dtype=dtype)
+    # In as few bits as the norm has.
+    unit = normed if weight is None else torch.empty_like(normed) if keep else None
+    rstd = stream.new_empty(rows) if keep else None
+    padded, per_block, _, _ = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
+    kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
+        branch, residual, weight, bias, branch_bias, next_bias, stream, normed, unit, rstd, rows, width, eps,
+        HAS_RESIDUAL=residual is not None, HAS_GAIN=weight is not None, HAS_BIASES=branch_bias is not None,
+        KEEP=keep, ROWS=per_block, WIDTH=padded,
+    )  # fmt: skip
+    return normed, stream, unit, rstd
 
 
 def add_bias(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -126,23 +154,11 @@ class _AddNorm(torch.autograd.Function):
         next_bias: torch.Tensor | None,
         eps: float,
         dtype: torch.dtype,
-        keep: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         branch = branch.contiguous()
-        width = branch.shape[-1]
-        rows = branch.numel() // width
-        stream = torch.empty_like(branch, dtype=torch.float32)
-        normed = torch.empty_like(branch, dtype=dtype)
-        # What the backward pass needs of the stream, in as few bits as the norm has.
-        unit = normed if weight is None else torch.empty_like(normed) if keep else None
-        rstd = stream.new_empty(rows) if keep else None
-        padded, per_block, _, _ = _tiles(width, rows, _ELEMENTS, _PROGRAMS)
-        kernels.add_norm_forward[(triton.cdiv(rows, per_block),)](
-            branch, residual, weight, bias, branch_bias, next_bias, stream, normed, unit, rstd, rows, width, eps,
-            HAS_RESIDUAL=residual is not None, HAS_GAIN=weight is not None, HAS_BIASES=branch_bias is not None,
-            KEEP=keep, ROWS=per_block, WIDTH=padded,
-        )  # fmt: skip
-        ctx.save_for_backward(unit if keep else None, rstd, weight)
+        parameters = weight, bias, branch_bias, next_bias
+        normed, stream, unit, rstd = _normalise(branch, residual, parameters, eps, dtype, keep=True)
+        ctx.save_for_backward(unit, rstd, weight)
         ctx.set_materialize_grads(False)
         ctx.branch_dtype, ctx.has_residual = branch.dtype, residual is not None
         ctx.has_biases = branch_bias is not None
@@ -168,7 +184,7 @@ class _AddNorm(torch.autograd.Function):
         )  # fmt: skip
         sums = (None, None) if partial is None else tuple(partial.sum(0))
         of_norm, of_biases = (sums, (None, None)) if has_gain else ((None, None), sums)
-        return d_branch, d_residual, *of_norm, *of_biases, None, None, None
+        return d_branch, d_residual, *of_norm, *of_biases, None, None
 
 
 def fused_mlp(
@@ -186,59 +202,71 @@ def fused_mlp(
     Returns:
         (batch, length, d_model).
     """
-    y: torch.Tensor = _Mlp.apply(x, weight1, bias1, weight2, bias2)  # type: ignore[no-untyped-call]
+    parameters = weight1, bias1, weight2, bias2
+    if not torch.is_grad_enabled():
+        return _transform(x, *_in_dtype(x, parameters), keep=False)[0]
+    y: torch.Tensor = _Mlp.apply(x, *parameters)  # type: ignore[no-untyped-call]
     return y
+
+
+def _transform(
+    x: torch.Tensor,
+    w1: torch.Tensor,
+    b1: torch.Tensor,
+    w2: torch.Tensor,
+    b2: torch.Tensor | None,
+    *,
+    keep: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The output, a chunk of rows at a time, and with `keep` the outputs of GELU, by chunk. All of one dtype."""
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    kept = []
+    for rows, out in zip(*(torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y)), strict=True):
+        middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
+        if b2 is None:
+            torch.mm(middle, w2.t(), out=out)
+        else:
+            torch.addmm(b2, middle, w2.t(), out=out)
+        if keep:
+            kept.append(middle)
+    return y, kept
 
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight1: torch.Tensor,
-        bias1: torch.Tensor,
-        weight2: torch.Tensor,
-        bias2: torch.Tensor | None,
-    ) -> torch.Tensor:
-        w1, b1, w2 = (value.to(x.dtype) for value in (weight1, bias1, weight2))
-        b2 = None if bias2 is None else bias2.to(x.dtype)
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y))
+    def forward(ctx: Any, x: torch.Tensor, *parameters: torch.Tensor | None) -> torch.Tensor:
+        w1, b1, w2, b2 = _in_dtype(x, parameters)
         memory = torch.cuda.get_device_properties(x.device).total_memory
-        keeps = x[..., 0].numel() * len(b1) * x.itemsize * _KEPT_SHARE <= memory
-        kept = []
-        for rows, out in zip(*chunks, strict=True):
-            middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
-            if b2 is None:
-                torch.mm(middle, w2.t(), out=out)
-            else:
-                torch.addmm(b2, middle, w2.t(), out=out)
-            if keeps:
-                kept.append(middle)
-        ctx.save_for_backward(x, weight1, bias1, weight2, *kept)
-        ctx.bias2_dtype = None if bias2 is None else bias2.dtype
+        keep = x[..., 0].numel() * len(b1) * x.itemsize * _KEPT_SHARE <= memory
+        y, kept = _transform(x, w1, b1, w2, b2, keep=keep)
+        ctx.save_for_backward(x, w1, b1, w2, *kept)
+        ctx.dtypes = [None if value is None else value.dtype for value in parameters]
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
-        x, *saved = ctx.saved_tensors
-        parameters, kept = saved[:3], saved[3:]
-        w1, b1, w2 = (value.to(x.dtype) for value in parameters)
+        x, w1, b1, w2, *kept = ctx.saved_tensors
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        sums = [torch.zeros_like(value, dtype=torch.float32) for value in parameters]
         chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
         width = len(b1)
+        sums: list[torch.Tensor] = []
         for rows, g, out, middle in itertools.zip_longest(*chunks, kept):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
             per_block, columns = 64, min(128, triton.next_power_of_2(width))
-            partial = sums[1].new_empty((triton.cdiv(len(rows), per_block), width))
+            partial = inner.new_empty((triton.cdiv(len(rows), per_block), width), dtype=torch.float32)
             kernels.gelu_backward[(len(partial), triton.cdiv(width, columns))](
                 inner, d_inner, partial, len(rows), width, ROWS=per_block, COLUMNS=columns, AGAIN=middle is None
             )
             torch.mm(d_inner, w1, out=out)
-            sums[0] += d_inner.t() @ rows
-            sums[1] += partial.sum(0)
-            sums[2] += g.t() @ (inner if middle is None else middle)
-        d_bias2 = None if ctx.bias2_dtype is None else column_sums(grad).to(ctx.bias2_dtype)
-        return d_x, *(total.to(value.dtype) for total, value in zip(sums, parameters, strict=True)), d_bias2
+            found = d_inner.t() @ rows, partial.sum(0), g.t() @ (inner if middle is None else middle)
+            sums = [a.float() + b for a, b in zip(sums, found, strict=True)] if sums else list(found)
+        if ctx.dtypes[3] is not None:
+            sums.append(column_sums(grad))
+        typed = (dtype and total.to(dtype) for total, dtype in itertools.zip_longest(sums, ctx.dtypes))
+        return d_x, *typed
+
+
+def _in_dtype(x: torch.Tensor, values: Sequence[torch.Tensor | None]) -> list[Any]:
+    """Tensors in the dtype of `x`, which are kept so for the backward pass."""
+    return [None if value is None else value.to(x.dtype) for value in values]

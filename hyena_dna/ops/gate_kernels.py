@@ -118,34 +118,35 @@ def _inside(x, t, length):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "second"])
 def gate_forward(
-    a, b, in_a, weight_a, bias_a, in_b, weight_b, bias_b, y, peaks,
-    channels, length, a_batch, a_channel, b_batch, b_channel,
-    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr, PEAKS: tl.constexpr,
+    projected, values, in_bias, weight, bias, y, peaks, first, second, channels, all_channels, length,
+    TAPS: tl.constexpr, OTHER: tl.constexpr, BLOCK: tl.constexpr, PEAKS: tl.constexpr,
 ):  # fmt: skip
-    """y = short(a) times short(b), b or nothing: B_IS "projection", "values" or "none".
+    """y = short(group) times something: OTHER "projection", another group's short(); "values"; or "none".
 
-    With PEAKS, `peaks` (batch, channels, blocks) are the largest magnitudes of y.
+    `projected` is (batch, all_channels, length), and groups begin at their channels `first` and `second`; y and
+    `values` are (batch, channels, length). With PEAKS, `peaks` (batch, channels, blocks) are the largest magnitudes
+    of y.
     """
     blocks = tl.cdiv(length, BLOCK)
-    row = tl.program_id(0) // blocks
-    c = (row % channels).to(tl.int64)
-    batch = (row // channels).to(tl.int64)
+    row = (tl.program_id(0) // blocks).to(tl.int64)
+    c = row % channels
+    sequence = row // channels * all_channels
     t = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK // 8) * 8
-    a_row = a + batch * a_batch + c * a_channel
-    b_row = b + batch * b_batch + c * b_channel
-    in_bias, bias = tl.load(in_a + c).to(tl.float32), tl.load(bias_a + c).to(tl.float32)
-    x = _short(_projected(a_row, in_bias, t, length), _taps(weight_a + c * TAPS, TAPS), bias, 8, TAPS)
-    if B_IS == "projection":
-        in_bias, bias = tl.load(in_b + c).to(tl.float32), tl.load(bias_b + c).to(tl.float32)
-        other = _short(_projected(b_row, in_bias, t, length), _taps(weight_b + c * TAPS, TAPS), bias, 8, TAPS)
-        x = _products(x, other, 8)
-    if B_IS == "values":
-        x = _products(x, _eight(b_row, t, length), 8)
-    _store_eight(y + row.to(tl.int64) * length, t, length, x)
+    a = first + c
+    x = _projected(projected + (sequence + a) * length, tl.load(in_bias + a).to(tl.float32), t, length)
+    x = _short(x, _taps(weight + a * TAPS, TAPS), tl.load(bias + a).to(tl.float32), 8, TAPS)
+    if OTHER == "projection":
+        b = second + c
+        z = _projected(projected + (sequence + b) * length, tl.load(in_bias + b).to(tl.float32), t, length)
+        z = _short(z, _taps(weight + b * TAPS, TAPS), tl.load(bias + b).to(tl.float32), 8, TAPS)
+        x = _products(x, z, 8)
+    if OTHER == "values":
+        x = _products(x, _eight(values + row * length, t, length), 8)
+    _store_eight(y + row * length, t, length, x)
     if PEAKS:
-        if B_IS != "values":
+        if OTHER != "values":
             x = _inside(x, t, length)
         _store_peak(peaks + tl.program_id(0), x)
 
@@ -189,55 +190,55 @@ def _store_sums(partial, sums, TAPS: tl.constexpr):
         tl.store(partial + j, tl.sum(sums[j], axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "second"])
 def gate_backward(
-    a, b, grad, in_a, weight_a, bias_a, in_b, weight_b, bias_b, d_a, d_b, peaks, partial_a, partial_b,
-    batch, channels, length, a_batch, a_channel, b_batch, b_channel, d_a_batch, d_b_batch, per_program,
-    TAPS: tl.constexpr, B_IS: tl.constexpr, BLOCK: tl.constexpr,
+    projected, values, grad, in_bias, weight, bias, d_projected, d_values, peaks, partial_a, partial_b, first, second,
+    batch, channels, all_channels, length, per_program,
+    TAPS: tl.constexpr, OTHER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of `gate_forward`; a program takes a share of the blocks of one channel in all sequences.
 
-    `partial_*` (shares, channels, TAPS + 2) are those of taps, bias, bias of the input. Where b is "values", `peaks`
-    (batch, channels, blocks) are the largest magnitudes of its gradient.
+    `d_projected` is filled where the groups are, `d_values` with those of "values", whose largest magnitudes are
+    `peaks` (batch, channels, blocks). `partial_*` (shares, channels, TAPS + 2) are those of taps, bias, bias of the
+    input, of each group.
     """
     REACH: tl.constexpr = 7 + TAPS
     blocks = tl.cdiv(length, BLOCK)
     c = (tl.program_id(0) % channels).to(tl.int64)
     share = tl.program_id(0) // channels
-    taps_a, taps_b = _taps(weight_a + c * TAPS, TAPS), _taps(weight_b + c * TAPS, TAPS)
-    first = tl.load(in_a + c).to(tl.float32)
-    short_a = tl.load(bias_a + c).to(tl.float32)
-    second = tl.load(in_b + c).to(tl.float32)
-    short_b = tl.load(bias_b + c).to(tl.float32)
+    a, b = first + c, second + c
+    taps_a, taps_b = _taps(weight + a * TAPS, TAPS), _taps(weight + b * TAPS, TAPS)
+    in_a, bias_a = tl.load(in_bias + a).to(tl.float32), tl.load(bias + a).to(tl.float32)
+    in_b, bias_b = tl.load(in_bias + b).to(tl.float32), tl.load(bias + b).to(tl.float32)
     sums_a, sums_b = _no_sums(BLOCK, TAPS), _no_sums(BLOCK, TAPS)
     for unit in range(share * per_program, tl.minimum((share + 1) * per_program, batch * blocks)):
         sequence = (unit // blocks).to(tl.int64)
         block = unit % blocks
         t = block * BLOCK + tl.arange(0, BLOCK // 8) * 8
+        at_a, at_b = (sequence * all_channels + a) * length, (sequence * all_channels + b) * length
         row = sequence * channels + c
-        a_row = a + sequence * a_batch + c * a_channel
-        b_row = b + sequence * b_batch + c * b_channel
-        d_a_row = d_a + sequence * d_a_batch + c * length
-        d_b_row = d_b + sequence * d_b_batch + c * length
         grad_row = grad + row * length
         g = _eight(grad_row, t, length) + _four(grad_row, t + 8, length)
-        near = _projected(a_row, first, t, length)
-        if B_IS == "none":
-            sums_a = _add_gradients(sums_a, g, near, taps_a, d_a_row, t, length, TAPS)
-        if B_IS == "values":
-            value = _eight(b_row, t, length) + _four(b_row, t + 8, length)
-            sums_a = _add_gradients(sums_a, _products(g, value, REACH), near, taps_a, d_a_row, t, length, TAPS)
-            d = _products(_short(near, taps_a, short_a, 8, TAPS), g, 8)
-            _store_eight(d_b_row, t, length, d)
+        near = _projected(projected + at_a, in_a, t, length)
+        if OTHER == "none":
+            sums_a = _add_gradients(sums_a, g, near, taps_a, d_projected + at_a, t, length, TAPS)
+        if OTHER == "values":
+            value = _eight(values + row * length, t, length) + _four(values + row * length, t + 8, length)
+            d = _products(g, value, REACH)
+            sums_a = _add_gradients(sums_a, d, near, taps_a, d_projected + at_a, t, length, TAPS)
+            d = _products(_short(near, taps_a, bias_a, 8, TAPS), g, 8)
+            _store_eight(d_values + row * length, t, length, d)
             _store_peak(peaks + row * blocks + block, d)
-        if B_IS == "projection":
-            around_a = near + _plus(_four(a_row, t + 8, length), first)
-            around_b = _projected(b_row, second, t, length) + _plus(_four(b_row, t + 8, length), second)
-            d = _products(_short(around_b, taps_b, short_b, REACH, TAPS), g, REACH)
-            sums_a = _add_gradients(sums_a, d, around_a, taps_a, d_a_row, t, length, TAPS)
-            d = _products(_short(around_a, taps_a, short_a, REACH, TAPS), g, REACH)
-            sums_b = _add_gradients(sums_b, d, around_b, taps_b, d_b_row, t, length, TAPS)
+        if OTHER == "projection":
+            around_a = near + _plus(_four(projected + at_a, t + 8, length), in_a)
+            around_b = _projected(projected + at_b, in_b, t, length) + _plus(
+                _four(projected + at_b, t + 8, length), in_b
+            )
+            d = _products(_short(around_b, taps_b, bias_b, REACH, TAPS), g, REACH)
+            sums_a = _add_gradients(sums_a, d, around_a, taps_a, d_projected + at_a, t, length, TAPS)
+            d = _products(_short(around_a, taps_a, bias_a, REACH, TAPS), g, REACH)
+            sums_b = _add_gradients(sums_b, d, around_b, taps_b, d_projected + at_b, t, length, TAPS)
     part = (share * channels + c) * (TAPS + 2)
     _store_sums(partial_a + part, sums_a, TAPS)
-    if B_IS == "projection":
+    if OTHER == "projection":
         _store_sums(partial_b + part, sums_b, TAPS)

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from hyena_dna.model import mlp as mlp_module
+from hyena_dna.model.config import HyenaConfig
 from hyena_dna.ops import fused_rows as module
 from hyena_dna.ops.fused_rows import (
     add_bias,
@@ -69,6 +71,20 @@ def test_add_norm(width: int, started: bool, stream_counts: bool, form: str, dty
     close(found[0][1:], expected[0][1:], 1e-6)
 
 
+def test_add_norm_without_autograd() -> None:
+    branch, residual, first, second = leaves((2, 37, 48), (2, 37, 48), (48,), (48,))
+
+    def run() -> list[torch.Tensor]:
+        norm = fused_add_norm(branch, residual, first, second, 1e-5, torch.bfloat16)
+        return [*norm, *fused_add_unit(branch, residual, 1e-5, torch.bfloat16, (first, second))]
+
+    expected = run()
+    with torch.no_grad():
+        found = run()
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert not any(value.requires_grad for value in found)
+
+
 @pytest.mark.parametrize(("rows", "width"), [(5, 24), (130, 96)])
 @pytest.mark.parametrize("again", [False, True])
 def test_gelu_backward(rows: int, width: int, again: bool) -> None:
@@ -85,8 +101,10 @@ def test_gelu_backward(rows: int, width: int, again: bool) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the fused linear layer with GELU is CUDA's")
 @pytest.mark.parametrize("share", [1, 1 << 40])
-def test_mlp(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1 << 20, 500])
+def test_mlp(share: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KEPT_SHARE", share)
+    monkeypatch.setattr(module, "_MLP_ROWS", rows)
     made = leaves((2, 700, 64), (256, 64), (256,), (64, 256), (64,), dtype=torch.bfloat16)
     exact = wide(made)
     grad = torch.randn(2, 700, 64, device=DEVICE)
@@ -96,6 +114,18 @@ def test_mlp(share: int, monkeypatch: pytest.MonkeyPatch) -> None:
     close([found], [expected], 6e-3)
     ours = torch.autograd.grad(found, made, grad.bfloat16())
     close(list(ours), list(torch.autograd.grad(expected, exact, grad.double())), 1e-2)
+    with torch.no_grad():
+        assert torch.equal(fused_mlp(made[0], made[1], made[2], made[3], made[4]), found)
+
+
+def test_hooks_inside_an_mlp_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlp_module, "is_fused", lambda _: True)
+    mlp = mlp_module.Mlp(HyenaConfig(d_model=16, n_layer=1, max_length=64))
+    calls: list[int] = []
+    mlp.fc1.register_forward_hook(lambda *_: calls.append(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mlp(torch.randn(1, 10, 16))
+    assert calls == [1]
 
 
 @pytest.mark.usefixtures("programs")

@@ -34,7 +34,7 @@ __all__ = [
 _MOST_SEQUENCES = 8
 _PROGRAMS = 2112
 # Registers of a thread that leave a multiprocessor room for three programs along rows, or four along split columns,
-# where few of them are missed.
+# where few of them are missed: `rows_backward` misses many where a tile has several rows.
 _FEW_REGISTERS = 168
 _FEW_REGISTERS_OF_COLUMNS = 128
 # Most of a kernel's gradient in float16: far from what it loses of values near zero, with room for a window of eight.
@@ -227,15 +227,14 @@ def convolve_backward(
         return _convolve_tiles(plan, grad, spectrum, -1), d_kernel
     scale = _scale(grad, grad_peak)
     work = _first_pass(plan, grad, scale)
-    of_grad = None if source is None else torch.empty_like(work)
-    _convolve_rows(plan, work, spectrum, -1, of_grad)
+    of_kernel = None if source is None else _both_gradients(plan, work, scale, source, spectrum)
+    if of_kernel is None:
+        _convolve_rows(plan, work, spectrum, -1)
     d_u = torch.empty_like(grad, memory_format=torch.contiguous_format)
     _columns_inverse(plan, work, spectrum.bound / scale, d_u)
     # Of a million positions each of these is a gigabyte: none outlives its use.
     del work
-    if source is None or of_grad is None:
-        return d_u, None
-    return d_u, _d_kernel_of_rows(plan, of_grad, scale, source, length, half=half)
+    return d_u, None if of_kernel is None else _d_kernel_of_rows(plan, *of_kernel, length, half=half)
 
 
 def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor, *, half: bool) -> ScaledKernel:
@@ -263,27 +262,38 @@ def _d_kernel_of_tiles(plan: MonarchPlan, grad: torch.Tensor, u: torch.Tensor, *
     return ScaledKernel((d_kernel * scale[:, None]).half(), scale.reciprocal_())
 
 
-def _d_kernel_of_rows(
-    plan: MonarchPlan, of_grad: torch.Tensor, g_scale: torch.Tensor, source: Source, length: int, *, half: bool
-) -> ScaledKernel:
-    """From the spectra of the gradient, which are overwritten, and of the input."""
+def _both_gradients(
+    plan: MonarchPlan, work: torch.Tensor, g_scale: torch.Tensor, source: Source, spectrum: Spectrum
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The middle of both gradients: of the input in place, of the kernels in a tensor like `work`, before their scale.
+
+    Kernels are the first sequence of every channel there, and their scale is (channels,).
+    """
     assert source.scale is not None
-    batch, channels = of_grad.shape[:2]
+    batch, channels = work.shape[:2]
     # A product of two spectra of norm at most sqrt(M) has a norm of at most M; M^(1/4) of it goes, and all of it fits.
     products = 1 / (source.scale * g_scale)
     largest = products.amax(0)
     head_room = batch * plan.size**0.25
+    kept = torch.empty_like(work)
     programs, per_program = _row_programs(plan, channels)
-    passes.rows_d_kernel[programs](
-        of_grad, source.values, products / (largest * head_room), plan.f1, plan.f2, plan.back, *plan.outer,
-        batch, channels, per_program, **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS,
+    passes.rows_backward[programs](
+        work, kept, source.values, spectrum.values, products / (largest * head_room),
+        plan.f1, plan.f2, plan.there, plan.back, *plan.outer,
+        batch, channels, per_program, **plan.row_launch, N1=plan.n1, maxnreg=_FEW_REGISTERS if plan.tile == 1 else None,
     )  # fmt: skip
-    scale = largest * (head_room * math.sqrt(plan.size))
-    d_kernel = of_grad.new_empty((channels, length), dtype=torch.float16 if half else torch.float32)
+    return kept, largest * (head_room * math.sqrt(plan.size))
+
+
+def _d_kernel_of_rows(
+    plan: MonarchPlan, work: torch.Tensor, scale: torch.Tensor, length: int, *, half: bool
+) -> ScaledKernel:
+    channels = work.shape[1]
+    d_kernel = work.new_empty((channels, length), dtype=torch.float16 if half else torch.float32)
     # A sum of products of sequences of norm at most sqrt(M), less M^(1/4) of it: at most M^(1/4) before the scale.
     room = 2.0 ** math.floor(math.log2(_HALF_ROOM / plan.size**0.25))
     applied = torch.full_like(scale, room) if half else scale
-    _columns_inverse(plan, of_grad, applied, d_kernel[None])
+    _columns_inverse(plan, work, applied, d_kernel[None])
     return ScaledKernel(d_kernel, scale / applied)
 
 

@@ -22,7 +22,7 @@ from hyena_dna.ops.long_conv.monarch_transforms import (
     times,
 )
 
-__all__ = ["columns_forward", "columns_inverse", "rows_convolve", "rows_d_kernel", "rows_spectrum"]
+__all__ = ["columns_forward", "columns_inverse", "rows_backward", "rows_convolve", "rows_spectrum"]
 
 
 @triton.jit
@@ -214,14 +214,14 @@ def rows_convolve(
 
 
 @triton.jit
-def rows_d_kernel(
-    grad, source, weight, f1, f2, back, left, right, batch, channels, per_program,
+def rows_backward(
+    work, kept, source, spectrum, weight, f1, f2, there, back, left, right, batch, channels, per_program,
     R1: tl.constexpr, R2: tl.constexpr, T: tl.constexpr, N1: tl.constexpr,
 ):  # fmt: skip
-    """Second pass back to the kernel's gradient: spectra of `grad` times those of the inputs, conjugated, summed.
+    """Second pass of both gradients: `rows_convolve` with SIGN -1, and back along rows to the kernel's gradient.
 
-    The result replaces the first sequence of every channel of `grad`. `weight` (batch, channels) scales each sequence's
-    share.
+    That is the sum of what `kept` gets times the spectra `source` of the inputs, conjugated, and times `weight` (batch,
+    channels); it replaces the first sequence of every channel of `kept`.
     """
     M: tl.constexpr = N1 * R1 * R2
     k1 = tl.program_id(0) % (N1 // T) * T
@@ -230,15 +230,23 @@ def rows_d_kernel(
     k = k1 * (R1 * R2)
     first, second = _row_matrices(f1, f2, R1, R2)
     for c in range(share * per_program, tl.minimum((share + 1) * per_program, channels)):
+        for b in range(batch):
+            row = tl.cast(b * channels + c, tl.int64) * (2 * M)
+            zr, zi = _rows_forward(work + row, n, left, right, k1, first, second, there, R1, R2, T, N1)
+            store_fragments(kept + row + k, zr, zi, M, R1 * T, R2)
+            kr, ki = load_fragments(spectrum + tl.cast(c, tl.int64) * (2 * M) + k, M, R1 * T, R2, -1)
+            zr, zi = times(zr, zi, kr.to(tl.float32), ki.to(tl.float32))
+            _rows_inverse(work + row, n, zr, zi, left, right, k1, first, second, back, R1, R2, T, N1)
         sum_r = tl.zeros((R1 * T, R2), dtype=tl.float32)
         sum_i = tl.zeros((R1 * T, R2), dtype=tl.float32)
         for b in range(batch):
             row = tl.cast(b * channels + c, tl.int64) * (2 * M)
-            gr, gi = load_fragments(grad + row + k, M, R1 * T, R2, 1)
+            # Still near, and behind the barrier of the way back.
+            gr, gi = load_fragments(kept + row + k, M, R1 * T, R2, 1)
             vr, vi = load_fragments(source + row + k, M, R1 * T, R2, -1)
             pr, pi = times(gr.to(tl.float32), gi.to(tl.float32), vr.to(tl.float32), vi.to(tl.float32))
             scale = tl.load(weight + b * channels + c)
             sum_r += pr * scale
             sum_i += pi * scale
-        base = grad + tl.cast(c, tl.int64) * (2 * M)
+        base = kept + tl.cast(c, tl.int64) * (2 * M)
         _rows_inverse(base, n, sum_r, sum_i, left, right, k1, first, second, back, R1, R2, T, N1)
