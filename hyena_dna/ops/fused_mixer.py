@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import triton
 
 from hyena_dna.ops.fused_filter import FilterNetwork, fused_filter, fused_filter_backward
 from hyena_dna.ops.fused_rows import add_bias, column_sums
-from hyena_dna.ops.gate_kernels import gate_backward, gate_forward
 from hyena_dna.ops.long_conv.monarch import (
     Source,
     Spectrum,
@@ -25,17 +23,12 @@ from hyena_dna.ops.long_conv.monarch import (
     monarch_spectrum,
     wants_peaks,
 )
+from hyena_dna.ops.projected_groups import Groups, GroupSums
 from hyena_dna.ops.scaled_kernel import ScaledKernel
 from hyena_dna.ops.short_conv import MOST_FUSED_TAPS
 
 __all__ = ["MixerWeights", "fused_mixer", "network_spectra"]
 
-# Positions of a block of the gates, for one warp: the fastest by measurement.
-_BLOCK = 512
-# Blocks that one program of the backward pass takes, as far as there are enough for all multiprocessors: sums over its
-# positions are made once.
-_MOST_BLOCKS = 16
-_PROGRAMS = 8448
 # Length from which on a product of its own keeps a GPU busy for every sequence.
 _OWN_PRODUCT = 16_384
 # Sequences up to which that is so for sums over positions as well.
@@ -130,106 +123,6 @@ class _Form(NamedTuple):
     """Whether kernels or skips want a gradient."""
 
 
-class _Groups:
-    """Projected groups and their short filters, by group."""
-
-    def __init__(self, projected: torch.Tensor, weights: MixerWeights, width: int) -> None:
-        self.projected, self.width = projected, width
-        self.taps = weights.short_weight.flatten(1).contiguous()
-        self.bias = weights.short_bias.contiguous()
-        self.in_bias = weights.in_bias.contiguous()
-        self.count = projected.shape[1] // width
-
-    def gate(
-        self, group: int, other: torch.Tensor | int | None, *, with_peaks: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """short(group) times a tensor, another group's short convolution, or nothing; and its largest magnitudes."""
-        batch, all_channels, length = self.projected.shape
-        channels = self.width
-        y = self.projected.new_empty((batch, channels, length))
-        block = _block(length)
-        blocks = triton.cdiv(length, block)
-        peaks = y.new_empty((batch, channels, blocks), dtype=torch.float32) if with_peaks else None
-        values, second, kind = self._other(group, other)
-        gate_forward[(batch * channels * blocks,)](
-            self.projected, values, self.in_bias, self.taps, self.bias, y, peaks, group * channels, second,
-            channels, all_channels, length,
-            TAPS=self.taps.shape[1], OTHER=kind, BLOCK=block, PEAKS=with_peaks, num_warps=1,
-        )  # fmt: skip
-        return y, None if peaks is None else peaks.amax(2)
-
-    def gate_gradients(
-        self, group: int, other: torch.Tensor | int | None, grad: torch.Tensor, sums: _Sums
-    ) -> _OtherGradient | None:
-        """Gradients of `gate` into `sums`; where the other is a tensor, what belongs to it is returned."""
-        batch, all_channels, length = self.projected.shape
-        channels, taps = self.width, self.taps.shape[1]
-        block = _block(length)
-        blocks = triton.cdiv(length, block)
-        per_program = max(1, min(_MOST_BLOCKS, batch * blocks * channels // _PROGRAMS))
-        shares = triton.cdiv(batch * blocks, per_program)
-        partials = grad.new_empty((2, shares, channels, taps + 2), dtype=torch.float32)
-        values, second, kind = self._other(group, other)
-        found = None
-        if values is not None:
-            found = _OtherGradient(
-                torch.empty_like(values), values.new_empty((batch, channels, blocks), dtype=torch.float32)
-            )
-        gate_backward[(channels * shares,)](
-            self.projected, values, grad, self.in_bias, self.taps, self.bias, sums.projected,
-            *(found or (None, None)), *partials, group * channels, second,
-            batch, channels, all_channels, length, per_program, TAPS=taps, OTHER=kind, BLOCK=block, num_warps=1,
-        )  # fmt: skip
-        sums.add(group, partials[0])
-        if isinstance(other, int):
-            sums.add(other, partials[1])
-        return found
-
-    def _other(self, group: int, other: torch.Tensor | int | None) -> tuple[torch.Tensor | None, int, str]:
-        """Values, first channel, and kind of what a group is multiplied by."""
-        if isinstance(other, torch.Tensor):
-            return other, group * self.width, "values"
-        return (None, group * self.width, "none") if other is None else (None, other * self.width, "projection")
-
-
-class _OtherGradient(NamedTuple):
-    """What `gate_gradients` finds where a group was multiplied by a tensor."""
-
-    values: torch.Tensor
-    """Gradient of the tensor, (batch, d_model, length)."""
-
-    peaks: torch.Tensor
-    """Its largest magnitudes, (batch, d_model, blocks)."""
-
-
-class _Sums:
-    """Gradients of projections and short filters, filled group by group."""
-
-    def __init__(self, groups: _Groups) -> None:
-        self.projected = torch.empty_like(groups.projected)
-        channels, taps = groups.taps.shape
-        self._small = self.projected.new_empty((channels, taps + 2), dtype=torch.float32)
-
-    def add(self, group: int, partial: torch.Tensor) -> None:
-        channels = partial.shape[1]
-        torch.sum(partial, 0, out=self._small[group * channels : (group + 1) * channels])
-
-    @property
-    def taps(self) -> torch.Tensor:
-        """Of short filters, (G * d_model, taps)."""
-        return self._small[:, :-2]
-
-    @property
-    def bias(self) -> torch.Tensor:
-        """Of their biases, (G * d_model,)."""
-        return self._small[:, -2]
-
-    @property
-    def in_bias(self) -> torch.Tensor:
-        """Of the biases of the input projection, (G * d_model,)."""
-        return self._small[:, -1]
-
-
 class _Passed(NamedTuple):
     """What a mixer makes on its way."""
 
@@ -260,7 +153,7 @@ def _mix(
         spectra = tuple(monarch_spectrum(*pair) for pair in zip(*made_of, skips, strict=True))
     batch, length, width = u.shape
     projected = torch.bmm(weights.in_weight.expand(batch, -1, -1), u.transpose(1, 2))
-    groups = _Groups(projected, weights, width)
+    groups = _groups(projected, weights)
     with_peaks = wants_peaks(length)
     z, peak = groups.gate(groups.count - 1, None if leading_conv else groups.count - 2, with_peaks=with_peaks)
     sources, convolved = [], []
@@ -309,8 +202,8 @@ class _FusedMixer(torch.autograd.Function):
         parameters, tail = tail[: ctx.parameters], tail[ctx.parameters :]
         convolved, flat, sources = tail[:filters], tail[filters : 3 * filters], tail[3 * filters :]
         with_peaks = wants_peaks(u.shape[1])
-        groups = _Groups(projected, weights, u.shape[-1])
-        sums = _Sums(groups)
+        groups = _groups(projected, weights)
+        sums = GroupSums(groups)
         grad = grad.to(u.dtype)
         d_z = torch.matmul(weights.out_weight.t(), grad.transpose(1, 2))
         d_out_weight = None if last is None else _summed_product(grad.transpose(1, 2), last.transpose(1, 2))
@@ -364,13 +257,13 @@ def network_spectra(network: FilterNetwork, skips: torch.Tensor) -> tuple[Spectr
     return tuple(monarch_spectrum(*filter_) for filter_ in zip(values, skips, scales, strict=True))
 
 
-def _block(length: int) -> int:
-    """Positions of one program of the gates."""
-    block: int = min(_BLOCK, max(16, triton.next_power_of_2(length)))
-    return block
+def _groups(projected: torch.Tensor, weights: MixerWeights) -> Groups:
+    return Groups(
+        projected, weights.in_bias, weights.short_weight.flatten(1), weights.short_bias, len(weights.out_weight)
+    )
 
 
-def _gate(groups: _Groups, index: int, leading_conv: bool) -> int:
+def _gate(groups: Groups, index: int, leading_conv: bool) -> int:
     """The group that gates the output of convolution `index`."""
     return groups.count - (2 if leading_conv else 3) - index
 

@@ -14,6 +14,7 @@ from hyena_dna.model import operator as operator_module
 from hyena_dna.model.config import HyenaConfig
 from hyena_dna.model.operator import HyenaOperator
 from hyena_dna.ops import fused_mixer as module
+from hyena_dna.ops import projected_groups
 from hyena_dna.ops.fused_filter import fused_filter
 from hyena_dna.ops.fused_mixer import MixerWeights, fused_mixer
 from hyena_dna.ops.long_conv import dispatch
@@ -211,9 +212,9 @@ def test_programs_of_the_gates_take_several_blocks(monkeypatch: pytest.MonkeyPat
 
     expected = gradients()
     # Three blocks in each of three sequences, four a program: shares end within sequences, and the last is short.
-    monkeypatch.setattr(module, "_BLOCK", 16)
-    monkeypatch.setattr(module, "_MOST_BLOCKS", 4)
-    monkeypatch.setattr(module, "_PROGRAMS", 1)
+    monkeypatch.setattr(projected_groups, "_BLOCK", 16)
+    monkeypatch.setattr(projected_groups, "_MOST_BLOCKS", 4)
+    monkeypatch.setattr(projected_groups, "_PROGRAMS", 1)
     for found, exact in zip(gradients(), expected, strict=True):
         assert (found - exact).norm() <= 1e-5 * exact.norm()
 

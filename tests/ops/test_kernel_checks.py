@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from hyena_dna.ops import fused_filter, fused_linear, fused_mixer
+from hyena_dna.ops import fused_filter, fused_linear, projected_groups
 from hyena_dna.ops import kernel_checks as checks
 from hyena_dna.ops.long_conv import monarch
 from hyena_dna.ops.scaled_kernel import ScaledKernel
@@ -48,14 +48,14 @@ def test_linear_layers_of_unsplit_operands(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_mixers_with_one_gradient_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = fused_mixer._Groups.gate_gradients
+    right = projected_groups.Groups.gate_gradients
     assert checks.mixer_error(DEVICE) <= checks.MIXER_TOLERANCE
 
     def shifted(*given: Any, **options: Any) -> Any:
         found = right(*given, **options)
         return found and found._replace(values=found.values.roll(4, -1))
 
-    monkeypatch.setattr(fused_mixer._Groups, "gate_gradients", shifted)
+    monkeypatch.setattr(projected_groups.Groups, "gate_gradients", shifted)
     assert checks.mixer_error(DEVICE) > 10 * checks.MIXER_TOLERANCE
 
 
