@@ -151,7 +151,7 @@ def _mix(
         spectra = network_spectra(form.network, skips)
     elif spectra is None:
         spectra = tuple(monarch_spectrum(*pair) for pair in zip(*made_of, skips, strict=True))
-    batch, length, width = u.shape
+    batch, length, _ = u.shape
     projected = torch.bmm(weights.in_weight.expand(batch, -1, -1), u.transpose(1, 2))
     groups = _groups(projected, weights)
     with_peaks = wants_peaks(length)
