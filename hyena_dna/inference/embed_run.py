@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from hyena_dna.errors import InputError
 from hyena_dna.inference.embedding import Embedder, RunningChunk, check_finite
-from hyena_dna.inference.heap import trim_heap
 from hyena_dna.inference.inputs import Chunk, Row
+from hyena_dna.ops.heap import trim_heap
 from hyena_dna.output.embedding_parts import write_part
 from hyena_dna.output.parts import Parts
 

@@ -14,12 +14,12 @@ from hyena_dna.datasets.alleles import EXACT_LIMIT, StrandWindow
 from hyena_dna.errors import InputError
 from hyena_dna.inference.allele_summary import StrandScores, Tails, window_tails
 from hyena_dna.inference.delta import MOST_LOCAL, DeltaScorer
-from hyena_dna.inference.heap import trim_heap
 from hyena_dna.inference.likelihood import high_precision
 from hyena_dna.inference.reference_cache import Key, ReferenceCache
 from hyena_dna.inference.reference_pass import ReferenceTail, Stretch, halo, reference_pass, runs_fused
 from hyena_dna.inference.two_pass import two_pass_scores
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops.heap import trim_heap
 from hyena_dna.tokenizer import PAD
 
 __all__ = ["DEFAULT_SPAN", "Method", "VariantScorer"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from hyena_dna.model.adapters import linear_after_norm, linear_weight
 from hyena_dna.model.config import HyenaConfig
@@ -85,7 +84,7 @@ class HyenaOperator(nn.Module):
                 z = long_conv(z, kernel, skip, impl=self.impl, precision=precision)
             # Checkpoints store the gates in reverse: x^1 is the last group before v, x^N the first.
             z = z * self.project(u, config.order - 1 - n)
-        return F.linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
+        return linear(z.transpose(1, 2), linear_weight(self.out_proj), self.out_proj.bias)
 
     def _precision(self, u: torch.Tensor) -> Precision:
         return ("fast" if _is_lower(u) else "high") if self.precision is None else self.precision

@@ -1,4 +1,4 @@
-"""Linear layers of inference on a CPU, through the library that multiplies faster there.
+"""Linear layers on a CPU, through the library that multiplies faster there.
 
 PyTorch multiplies float32 matrices with MKL, which takes AVX2 on processors that are not Intel's. oneDNN, which PyTorch
 has too, takes all of AVX-512: on two cores of an EPYC of family 26, products of 64 rows and more are 2.2 times as fast,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -33,8 +34,11 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, gelu: b
         (..., out).
     """
     if _takes_onednn(x, weight):
-        return _onednn(x, weight, bias, gelu=gelu)
-    y = F.linear(x, weight, bias)
+        if not torch.is_grad_enabled():
+            return _onednn(x, weight, bias, gelu=gelu)
+        y: torch.Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    else:
+        y = F.linear(x, weight, bias)
     return F.gelu(y, approximate="tanh") if gelu else y
 
 
@@ -50,10 +54,11 @@ def linear_channels_first(x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
         (batch, out, length), of any strides.
     """
     if _takes_onednn(x, weight):
-        # With the sides changed rows come out as columns: nothing is transposed.
-        y = _onednn(weight, x.flatten(0, 1), None)
-        if bias is not None:
-            y += bias[:, None]
+        rows = x.flatten(0, 1)
+        if torch.is_grad_enabled():
+            y: torch.Tensor = _Columns.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+        else:
+            y = _columns(rows, weight, bias)
         return y.view(len(weight), *x.shape[:2]).transpose(0, 1)
     weight = weight.expand(len(x), -1, -1)
     if bias is None:
@@ -65,7 +70,6 @@ def _takes_onednn(x: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and x.numel() >= _LEAST_ROWS * x.shape[-1]
         and has_faster_onednn()
@@ -93,3 +97,67 @@ def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *,
     name, form = ("gelu", "tanh") if gelu else ("none", "")
     y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], form)
     return y
+
+
+def _columns(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """(out, rows) of x (rows, in)."""
+    # With the sides changed rows come out as columns: nothing is transposed.
+    y = _onednn(weight, x, None)
+    return y if bias is None else y.add_(bias[:, None])
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        rows, of_rows = x.flatten(0, -2), grad.flatten(0, -2)
+        d_x = _of_rows(of_rows, weight, columns=rows.stride(0) == 1).view(x.shape) if of_x else None
+        d_weight = _of_weight(of_rows, rows) if of_weight else None
+        return d_x, d_weight, of_rows.sum(0) if of_bias else None
+
+
+class _Columns(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return _columns(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        d_x = _of_rows(grad.t(), weight, columns=True) if of_x else None
+        return d_x, _of_weight(grad.t(), x) if of_weight else None, grad.sum(1) if of_bias else None
+
+
+def _of_rows(grad: torch.Tensor, weight: torch.Tensor, *, columns: bool) -> torch.Tensor:
+    """Gradient of rows (rows, in) from that of outputs (rows, out), laid out in columns if that is asked for or given.
+
+    Under autograd somebody will differentiate it again.
+    """
+    if torch.is_grad_enabled():
+        return grad @ weight
+    if columns or grad.stride(0) == 1:
+        return _onednn(weight.t(), grad, None).t()
+    return _onednn(grad, weight.t(), None)
+
+
+def _of_weight(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Gradient of a matrix (out, in), summed over rows of `grad` and `x`.
+
+    oneDNN wants the first side adjacent along rows, or else the smaller one there, and is slower than MKL if they are
+    alike: the order makes it three times as fast, or as slow.
+    """
+    outputs, inputs = grad.shape[1], x.shape[1]
+    if not torch.is_grad_enabled():
+        if x.stride(0) == 1 or (grad.stride(0) != 1 and 2 * inputs <= outputs):
+            return _onednn(x.t(), grad.t(), None).t()
+        if grad.stride(0) == 1 or 2 * outputs <= inputs:
+            return _onednn(grad.t(), x.t(), None)
+    return grad.t() @ x

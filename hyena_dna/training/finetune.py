@@ -16,6 +16,7 @@ from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.card import ModelCard
 from hyena_dna.model.checkpoint import parameters_digest
 from hyena_dna.model.classifier import TaskConfig, load_classifier, save_classifier
+from hyena_dna.ops.heap import keep_heap
 from hyena_dna.training.checkpoints import latest_checkpoint, read_state
 from hyena_dna.training.engine import Precision
 from hyena_dna.training.finetune_batches import DeviceExamples, predict_logits
@@ -88,6 +89,8 @@ def finetune(config: FinetuneConfig, output: Path, options: FinetuneOptions) -> 
         optim = config.optim.model_copy(update={"precision": saved.optim.precision})
         config = config.model_copy(update={"optim": optim})
     prepared = prepare(config, options)
+    if prepared.device.type == "cpu":
+        keep_heap()
     if saved is not None:
         check_same_settings(prepared.config, saved, folder, _RESUMABLE)
     with open_run_folder(output, resume=options.resume, force=options.force):

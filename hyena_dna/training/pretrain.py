@@ -18,6 +18,7 @@ from hyena_dna.errors import InputError, RunError
 from hyena_dna.model.checkpoint import save_model
 from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops.heap import keep_heap
 from hyena_dna.ops.tier import tier_name
 from hyena_dna.output.report import write_report
 from hyena_dna.training.baseline import MarkovTable, best_order, markov_table
@@ -101,6 +102,8 @@ def pretrain(config: PretrainConfig, output: Path, options: RunOptions) -> Outco
         RunError: the loss diverged, or a data worker was lost.
     """
     device = select_device(options.device)
+    if device.type == "cpu":
+        keep_heap()
     with quiet_lightning():
         trainer = build_trainer(device, options.devices, options.num_nodes)
     first = trainer.global_rank == 0

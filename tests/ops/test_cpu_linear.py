@@ -59,12 +59,70 @@ def test_against_float64(batch: int, rows: int, turned: bool, library: str, used
     assert len(used) == (4 if library == "onednn" and batch * rows >= 32 else 0)
 
 
+def laid_out(x: torch.Tensor, columns: bool) -> torch.Tensor:
+    """The same (batch, rows, width), as rows or with every channel adjacent along batch and rows."""
+    return x.permute(2, 0, 1).contiguous().permute(1, 2, 0) if columns else x
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("columns_of_grad", [False, True])
+@pytest.mark.parametrize("outputs", [12, 24, 96])
+@pytest.mark.parametrize("form", ["rows", "gelu", "channels first", "channels first without bias"])
+def test_gradients_against_float64(
+    form: str, outputs: int, columns: bool, columns_of_grad: bool, library: str, used: list[torch.Size]
+) -> None:
+    torch.manual_seed(outputs)
+    x = laid_out(torch.randn(2, 50, 24), columns).requires_grad_()
+    weight, bias = torch.randn(outputs, 24, requires_grad=True), torch.randn(outputs, requires_grad=True)
+    grad = laid_out(torch.randn(2, 50, outputs), columns_of_grad)
+    inputs = [x, weight] if form.endswith("without bias") else [x, weight, bias]
+    exact = [value.detach().double().requires_grad_() for value in inputs]
+    y = F.linear(*exact)
+    if form.startswith("channels"):
+        found, expected = linear_channels_first(*inputs), y.transpose(1, 2)
+        grad = grad.transpose(1, 2)
+    else:
+        found = linear(x, weight, bias, gelu=form == "gelu")
+        expected = F.gelu(y, approximate="tanh") if form == "gelu" else y
+    gradients = torch.autograd.grad(found, inputs, grad)
+    for one, other in zip(gradients, torch.autograd.grad(expected, exact, grad.double()), strict=True):
+        assert one.shape == other.shape
+        assert (one - other).norm() <= 1e-6 * other.norm()
+    assert bool(used) == (library == "onednn")
+
+
 @pytest.mark.usefixtures("library")
-def test_with_autograd_pytorch_multiplies(used: list[torch.Size]) -> None:
-    x, weight, bias = (tensor.requires_grad_() for tensor in inputs(50))
-    for found in (linear(x, weight, bias, gelu=True), linear_channels_first(x, weight, bias)):
-        assert found.requires_grad
-    assert not used
+@pytest.mark.parametrize("first", [True, False])
+def test_gradients_of_gradients(first: bool) -> None:
+    made = [value.requires_grad_() for value in inputs(50)]
+    exact = [value.detach().double().requires_grad_() for value in made]
+
+    def twice(values: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        single = values[0].dtype == torch.float32
+        x, weight, bias = values
+        if first:
+            y = linear_channels_first(x, weight, bias) if single else F.linear(x, weight, bias).transpose(1, 2)
+        else:
+            y = linear(x, weight, bias) if single else F.linear(x, weight, bias)
+        gradients = torch.autograd.grad(y.pow(3).sum(), values, create_graph=True)
+        return torch.autograd.grad(torch.stack([value.pow(2).sum() for value in gradients]).sum(), values)
+
+    for found, expected in zip(twice(made), twice(exact), strict=True):
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_frozen_layers_cost_no_products(used: list[torch.Size], monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        pytest.skip("PyTorch was built without oneDNN")
+    monkeypatch.setattr(cpu_linear, "has_faster_onednn", lambda: True)
+    x, weight, bias = inputs(50)
+    for layer in (linear, linear_channels_first):
+        used.clear()
+        torch.autograd.grad(layer(x.requires_grad_(), weight, bias).sum(), x)
+        # One there and one back.
+        assert len(used) == 2
+        used.clear()
+        assert not layer(x.detach(), weight, bias).requires_grad
 
 
 @pytest.mark.usefixtures("library")

@@ -78,14 +78,16 @@ def metrics(folder: Path) -> dict[str, Any]:
 def test_every_mode_learns_a_motif(mode: str, model: Path, tables: list[str], tmp_path: Path) -> None:
     if mode == "lora":
         pytest.importorskip("peft")
-    rate = "1e-2" if mode in ("scratch", "lora") else "3e-3"
-    fast = ("--set", "optim.epochs=6", "--lr", rate, "--set", "optim.batch_size=24")
+    rate = "1e-2" if mode == "lora" else "3e-3"
+    # From random weights it takes longer: ten seeds all reach 1, where half the epochs leave it to luck.
+    epochs = 12 if mode == "scratch" else 6
+    fast = ("--epochs", epochs, "--lr", rate, "--set", "optim.batch_size=24")
     out = tmp_path / "run"
     result = run("--model", model, *tables, "--mode", mode, "-o", out, *fast, *QUICK, "--json")
     summary = json.loads(result.output)
     assert summary["status"] == "finished"
     assert summary["counts"]["train"] == {"0": 120, "1": 120}
-    assert summary["result"]["metrics"]["auroc"]["value"] > (0.75 if mode != "scratch" else 0.65)
+    assert summary["result"]["metrics"]["auroc"]["value"] > 0.75
     found = metrics(out)
     assert found["evaluated_on"] == "test"
     assert found["evaluation"]["rows"] == 100
