@@ -27,6 +27,7 @@ from hyena_dna.datasets.batches import LossWeights
 from hyena_dna.errors import InputError
 from hyena_dna.model.device import select_device
 from hyena_dna.model.model import HyenaDNA
+from hyena_dna.ops.heap import keep_heap
 from hyena_dna.training.config import PretrainConfig
 from hyena_dna.training.corpus import Corpus
 from hyena_dna.training.engine import Engine, TokenBatch
@@ -128,6 +129,9 @@ def estimate(config: PretrainConfig, device_option: str, world_size: int) -> Est
         InputError: the input is not sound, or one forward pass does not fit into GPU memory.
     """
     device = select_device(device_option)
+    if device.type == "cpu":
+        # As the run itself does.
+        keep_heap()
     config = resolve(config, device, world_size)
     corpus = open_corpus(config)
     plan = StepPlan.make(config, corpus.train_bases, world_size=world_size)

@@ -79,7 +79,9 @@ def test_delta_at_32k(make_model: MakeModel, random_windows: Windows) -> None:
 def test_delta_at_1m(make_model: MakeModel, random_windows: Windows) -> None:
     model = make_model(1_000_002, n_layer=2)
     windows = random_windows(4, 1_000_000, 5, low=500_000, high=620_000)
-    assert worst(*both(model, windows, 4096)) < FLOAT32_BOUND
+    delta = VariantScorer(model, span=4096).score(windows)
+    # Two passes in float32 are further off themselves: 1.2e-4 on one processor, where this is 2e-5.
+    assert worst(delta, VariantScorer(model.double(), span=4096, method="two_pass").score(windows)) < FLOAT32_BOUND
 
 
 @pytest.mark.gpu
