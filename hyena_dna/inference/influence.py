@@ -72,6 +72,7 @@ def influence_map(
     ids = torch.from_numpy(input_ids.astype(np.int64)).to(device)
     letters = slice(A, T + 1)
     # Parameters need no gradients here, and those of the caller stay as they are.
+    frozen = {name: value.detach() for name, value in model.backbone.named_parameters()}
     with torch.no_grad():
         embedded = model.backbone.embeddings(ids[None])
         head = model.lm_head.weight[letters] - model.lm_head.weight[letters].mean(0)
@@ -83,7 +84,8 @@ def influence_map(
         places = torch.from_numpy(part).to(device)
         with torch.enable_grad(), torch.autocast(device.type, enabled=False):
             x = embedded[:, :end].repeat(len(part), 1, 1).requires_grad_()
-            hidden = model.hidden(inputs_embeds=x)[torch.arange(len(part), device=device), places]
+            output = torch.func.functional_call(model.backbone, frozen, (x,))
+            hidden = output.hidden[torch.arange(len(part), device=device), places]
             logits = hidden @ head.T
             following = ids[(places + 1).clamp(max=length - 1)] - A
             # After the last base nothing is known to follow, and N is not one of the four.

@@ -2,7 +2,7 @@
 
 PyTorch multiplies float32 matrices with MKL, which takes AVX2 on processors that are not Intel's. oneDNN, which PyTorch
 has too, takes all of AVX-512: on two cores of an EPYC of family 26, products of 64 rows and more are 2.2 times as fast,
-and GELU costs a tenth of them instead of a half, since it is applied to what is still in registers.
+and without autograd GELU costs a tenth of them instead of a half, since it is applied to what is still in registers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 __all__ = ["has_faster_onednn", "linear", "linear_channels_first"]
@@ -74,6 +75,9 @@ def _takes_onednn(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and x.numel() >= _LEAST_ROWS * x.shape[-1]
         and has_faster_onednn()
         and bool(torch.backends.mkldnn.enabled)
+        # What is differentiated forwards, or by torch.func, needs operators that PyTorch knows all about.
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
     )
 
 
@@ -109,31 +113,37 @@ def _columns(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
+        _save(ctx, x, weight)
+        ctx.shape, ctx.columns = x.shape, x.flatten(0, -2).stride(0) == 1
         return _onednn(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows, of_rows = x.flatten(0, -2), grad.flatten(0, -2)
-        d_x = _of_rows(of_rows, weight, columns=rows.stride(0) == 1).view(x.shape) if of_x else None
-        d_weight = _of_weight(of_rows, rows) if of_weight else None
-        return d_x, d_weight, of_rows.sum(0) if of_bias else None
+        rows = grad.flatten(0, -2)
+        d_x = None if weight is None else _of_rows(rows, weight, columns=ctx.columns).view(ctx.shape)
+        d_weight = None if x is None else _of_weight(rows, x.flatten(0, -2))
+        return d_x, d_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
 
 class _Columns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
+        _save(ctx, x, weight)
         return _columns(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        d_x = _of_rows(grad.t(), weight, columns=True) if of_x else None
-        return d_x, _of_weight(grad.t(), x) if of_weight else None, grad.sum(1) if of_bias else None
+        d_x = None if weight is None else _of_rows(grad.t(), weight, columns=True)
+        d_weight = None if x is None else _of_weight(grad.t(), x)
+        return d_x, d_weight, grad.sum(1) if ctx.needs_input_grad[2] else None
+
+
+def _save(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> None:
+    """Each for the gradient of the other, where that is wanted."""
+    of_x, of_weight, *_ = ctx.needs_input_grad
+    ctx.save_for_backward(x if of_weight else None, weight if of_x else None)
 
 
 def _of_rows(grad: torch.Tensor, weight: torch.Tensor, *, columns: bool) -> torch.Tensor:

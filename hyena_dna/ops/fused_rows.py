@@ -22,7 +22,8 @@ _ELEMENTS = 4096
 # Enough programs for every multiprocessor to hold several, so that one computes while another loads, and few enough
 # that their sums are small.
 _PROGRAMS = 1056
-_MLP_ROWS = 1_048_576
+# Values of the wide middle of an MLP at a time: two gigabytes, and fewer than 32 bits count.
+_MLP_VALUES = 1 << 30
 # The output of GELU is kept where it takes up to this share of the device's memory, a 256th, for every MLP.
 _KEPT_SHARE = 256
 _Gradients = tuple[torch.Tensor | None, ...]
@@ -221,7 +222,7 @@ def _transform(
     """The output, a chunk of rows at a time, and with `keep` the outputs of GELU, by chunk. All of one dtype."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     kept = []
-    for rows, out in zip(*(torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, y)), strict=True):
+    for rows, out in zip(*_chunks(len(b1), x, y), strict=True):
         middle = torch._addmm_activation(b1, rows, w1.t(), use_gelu=True)
         if b2 is None:
             torch.mm(middle, w2.t(), out=out)
@@ -248,8 +249,8 @@ class _Mlp(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> _Gradients:
         x, w1, b1, w2, *kept = ctx.saved_tensors
         d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        chunks = (torch.split(tensor.flatten(0, 1), _MLP_ROWS) for tensor in (x, grad.to(x.dtype), d_x))
         width = len(b1)
+        chunks = _chunks(width, x, grad.to(x.dtype), d_x)
         sums: list[torch.Tensor] = []
         for rows, g, out, middle in itertools.zip_longest(*chunks, kept):
             inner, d_inner = torch.addmm(b1, rows, w1.t()), g @ w2
@@ -267,6 +268,11 @@ class _Mlp(torch.autograd.Function):
         return d_x, *typed
 
 
+def _chunks(width: int, *tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+    """Rows of every tensor, as many at a time as their middle of `width` may be large."""
+    return [torch.split(tensor.flatten(0, 1), max(1, _MLP_VALUES // width)) for tensor in tensors]
+
+
 def _in_dtype(x: torch.Tensor, values: Sequence[torch.Tensor | None]) -> list[Any]:
-    """Tensors in the dtype of `x`, which are kept so for the backward pass."""
+    """Tensors in the dtype of `x`."""
     return [None if value is None else value.to(x.dtype) for value in values]

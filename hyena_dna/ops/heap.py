@@ -11,7 +11,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_heap() -> bool:
-    """From now on keep freed memory, for a program that soon needs as much again, as each step of training does.
+    """Keep what the main thread frees, until the process ends, for what soon needs as much again: steps of training.
 
     glibc maps every block above 32 MiB by itself and unmaps it when it is freed, so that the next one is page after
     page cleared by the system: a sixth of a training step on two cores. With this the process stays as large as it was

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from hyena_dna.ops import cpu_linear
@@ -123,6 +126,41 @@ def test_frozen_layers_cost_no_products(used: list[torch.Size], monkeypatch: pyt
         assert len(used) == 2
         used.clear()
         assert not layer(x.detach(), weight, bias).requires_grad
+
+
+@pytest.mark.parametrize("layer", [linear, linear_channels_first])
+def test_what_is_kept_is_what_gradients_need(layer: Callable[..., torch.Tensor], library: str) -> None:
+    x, weight, bias = inputs(50)
+    for trained in (x, weight, bias):
+        kept: list[int] = []
+
+        def pack(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(tensor.data_ptr())
+            return tensor
+
+        trained.requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            layer(x, weight, bias)
+        trained.requires_grad_(False)
+        assert (x.data_ptr() in kept) == (trained is weight), library
+        assert trained is not bias or weight.data_ptr() not in kept
+
+
+@pytest.mark.usefixtures("library")
+def test_transforms_of_functions() -> None:
+    x, weight, bias = inputs(50)
+
+    def loss(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, weight, bias).square().sum() + linear_channels_first(x, weight).sum()
+
+    (expected,) = torch.autograd.grad(loss(weight.requires_grad_(), x), weight)
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weight.detach(), x[:, None])
+    torch.testing.assert_close(torch.func.grad(loss)(weight.detach(), x), expected)
+    torch.testing.assert_close(each.sum(0), expected, rtol=1e-4, atol=1e-4)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(weight.detach(), expected)  # type: ignore[no-untyped-call]
+        change = forward_ad.unpack_dual(loss(dual, x)).tangent  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(change, expected.square().sum(), rtol=1e-4, atol=0)
 
 
 @pytest.mark.usefixtures("library")
