@@ -114,7 +114,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         _save(ctx, x, weight)
-        ctx.shape, ctx.columns = x.shape, x.flatten(0, -2).stride(0) == 1
+        ctx.shape, ctx.columns = x.shape, x.stride(-2) == 1
         return _onednn(x, weight, bias)
 
     @staticmethod
@@ -147,11 +147,9 @@ def _save(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> None:
 
 
 def _of_rows(grad: torch.Tensor, weight: torch.Tensor, *, columns: bool) -> torch.Tensor:
-    """Gradient of rows (rows, in) from that of outputs (rows, out), laid out in columns if that is asked for or given.
-
-    Under autograd somebody will differentiate it again.
-    """
+    """Gradient of rows (rows, in) from that of outputs (rows, out), laid out in columns where asked for or given."""
     if torch.is_grad_enabled():
+        # Somebody will differentiate it again.
         return grad @ weight
     if columns or grad.stride(0) == 1:
         return _onednn(weight.t(), grad, None).t()
